@@ -323,7 +323,7 @@ def wrong_count(rank: int) -> None:
 
 
 def test_another_number_of_processes_than_was_started_is_refused() -> None:
-    with pytest.raises(Died, match=r"num_processes=3: expected 2, as .* started 2 on this machine; leave it out"):
+    with pytest.raises(Died, match=r"num_processes=3: expected 2, because .* started 2 on this machine; leave it out"):
         on_ranks(2, wrong_count)
 
 

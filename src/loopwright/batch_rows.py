@@ -10,7 +10,7 @@ from loopwright.precision import map_tensors
 
 
 def count_rows(batch: Any) -> int | None:
-    """Return the size of the first dimension of all tensors in a batch.
+    """Return the size of the first dimension that all tensors in a batch share.
 
     Returns:
         The number of rows; None if the batch has no tensor or a scalar tensor, or if the sizes differ.
@@ -27,5 +27,8 @@ def count_rows(batch: Any) -> int | None:
 
 
 def select_rows(batch: Any, rows: slice) -> Any:
-    """Return a copy of a batch with some rows of each tensor. The tensors are views; other objects are not changed."""
+    """Return a copy of a batch in which each tensor contains only ``rows``.
+
+    The tensors are views of the tensors in ``batch``. Objects other than tensors and containers are not copied.
+    """
     return map_tensors(batch, lambda value: value[rows] if isinstance(value, Tensor) else value)

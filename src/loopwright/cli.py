@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command ``loopwright``.
 
     Args:
-        argv: words after ``loopwright``; None: the arguments of this process.
+        argv: command-line arguments after ``loopwright``; None selects the arguments of this process.
 
     Returns:
         Exit code: 0 if the command completed; 1 if the run failed; 2 if a setting is wrong; 3 if a checkpoint is
-        missing, is damaged or does not fit; 130 after SIGINT; 143 after SIGTERM.
+        missing, damaged, or incompatible with the run; 130 after SIGINT; 143 after SIGTERM.
     """
     _open_closed_streams()
     with warnings_on_one_line(), ExitStack() as stack:
@@ -55,7 +55,7 @@ def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
         return 2
     try:
         line = read_command_line(sys.argv[1:] if argv is None else argv)
-        stack.enter_context(masked_output(line.allow_env))  # also masks the error messages printed below
+        stack.enter_context(masked_output(line.allow_env))  # also masks values in the errors printed below
         if _answer(line):
             return 0
         _ignore_matplotlibrc()

@@ -144,7 +144,7 @@ class Strategy(Protocol):
 
     @property
     def splits_on_oom(self) -> bool:
-        """Whether a micro-batch is computed in parts if memory runs out."""
+        """Whether a micro-batch is split after an out-of-memory error."""
         ...
 
     @property

@@ -27,14 +27,16 @@ class RunState:
         micro_batch_index: number of micro-batches read in this pass; reset to 0 at the end of the pass.
         is_inside_window: whether a step has begun and is not yet completed.
         is_updated: whether the update of the current step has been made or skipped.
-        is_update_skipped: whether the current step makes no update, because it has no items, a callback called
-            `Trainer.skip_update`, or a scaled gradient overflowed. Schedulers are not stepped then.
+        is_update_skipped: whether the current step makes no update, because its micro-batches have no items
+            (samples or tokens over which the loss is averaged), because a callback called `Trainer.skip_update`, or
+            because a scaled gradient overflowed. Schedulers are not stepped then.
         is_padding: whether the current micro-batch has no row for this process. The process then computes another row
             with weight 0; see `Padding`.
-        num_parts: number of parts in which each micro-batch is computed; above 1 after memory ran out, see `Splitting`.
+        num_parts: number of parts into which each micro-batch is split; above 1 after an out-of-memory error; see
+            `Splitting`.
         is_log_step: whether the metrics of the current step are read from the device and logged.
-        is_last_micro_batch: whether the current training micro-batch, or the micro-batch that was trained last, is the
-            last micro-batch of its step.
+        is_last_micro_batch: whether the current training micro-batch is the last one of its step. Between two training
+            micro-batches, the flag describes the earlier one.
         batch_idx: index of the current micro-batch in its train loop, or of the current batch in its validation; None
             outside train loops and validations.
         num_val_batches: number of batches of the validation in progress; None outside a validation.
@@ -86,7 +88,7 @@ class Best:
 
 
 def read_best(values: Any) -> Best | None:
-    """Convert a mapping from a checkpoint to a `Best`. None is returned unchanged.
+    """Build a `Best` from a mapping that was read from a checkpoint. None is returned unchanged.
 
     Raises:
         TypeError: if ``values`` does not have the entries of a `Best`.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """A causal language model that text evaluations can use."""
+    """A causal language model that the evaluations in `loopwright.downstream` can use."""
 
     context_length: int
 

@@ -59,6 +59,6 @@ def test_each_validation_set_has_its_own_values() -> None:
 
 def test_a_data_set_without_a_text_is_refused() -> None:
     trainer = tiny.trainer(callbacks=[CompressionBaseline()])
-    expected = r"^dataset=TensorDataset: expected a data set whose attribute text is of type bytes; choose data="
+    expected = r"^dataset=TensorDataset: expected a data set with an attribute `text` of type bytes; choose data="
     with pytest.raises(ValueError, match=expected):
         trainer.fit(Loader(tiny.rows()))

@@ -276,9 +276,9 @@ def test_the_state_of_another_metric_or_an_incomplete_state_is_refused(tmp_path:
         ({"mode": "less"}, "mode='less': expected min or max."),
         ({"patience": 0}, "patience=0: expected a whole number of validations, 1 or more."),
         ({"patience": True}, "patience=True: expected a whole number of validations, 1 or more."),
-        ({"min_delta": -1}, "min_delta=-1: expected a number, 0 or more."),
-        ({"min_delta": float("nan")}, "min_delta=nan: expected a number, 0 or more."),
-        ({"min_delta": "1"}, "min_delta='1': expected a number, 0 or more."),
+        ({"min_delta": -1}, "min_delta=-1: expected a finite number, 0 or more."),
+        ({"min_delta": float("nan")}, "min_delta=nan: expected a finite number, 0 or more."),
+        ({"min_delta": "1"}, "min_delta='1': expected a finite number, 0 or more."),
         (
             {"divergence_threshold": float("inf")},
             "divergence_threshold=inf: expected a number, or null to turn it off.",

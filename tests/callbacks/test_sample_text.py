@@ -90,8 +90,8 @@ def test_characters_that_would_move_the_cursor_are_replaced() -> None:
     [
         ({"prompt": ""}, "prompt='': expected at least one character."),
         ({"num_tokens": 0}, "num_tokens=0: expected a whole number, 1 or more."),
-        ({"temperature": -1}, "temperature=-1: expected a number, 0 or more."),
-        ({"temperature": "hot"}, "temperature='hot': expected a number, 0 or more."),
+        ({"temperature": -1}, "temperature=-1: expected a finite number, 0 or more."),
+        ({"temperature": "hot"}, "temperature='hot': expected a finite number, 0 or more."),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], line: str) -> None:

@@ -80,9 +80,9 @@ def test_the_blocks_of_a_shipped_model_are_found_without_its_weights() -> None:
         (
             MLP(),
             None,
-            r"device\.compile=blocks: expected a model with repeated blocks, MLP has none; use compile=model",
+            r"device\.compile=blocks: no repeated blocks were found in MLP; use compile=model",
         ),
-        (Layers([Block()]), None, "Layers has none"),
+        (Layers([Block()]), None, "no repeated blocks were found in Layers"),
         (Layers([Block()]), ["Blok"], r"device\.blocks=\['Blok'\]: .* modules in Layers; Did you mean Block\?"),
     ],
 )

@@ -27,5 +27,5 @@ def test_bytes_are_returned_unchanged() -> None:
 
 
 def test_process_0_must_give_data_to_share() -> None:
-    with pytest.raises(ValueError, match="expected bytes, as this is process 0"):
+    with pytest.raises(ValueError, match="expected bytes, because this is process 0"):
         Alone().share_bytes(None)

@@ -115,7 +115,7 @@ def test_parts_of_two_processes_give_the_weights_of_one(where: str, most: int, a
 def test_a_warning_names_the_number_of_parts(caplog: pytest.LogCaptureFixture) -> None:
     train(0, 2, "forward", 1, SPLIT)
     assert [record.getMessage() for record in caplog.records] == [
-        f"Memory ran out in step 1: each micro-batch is now computed in {each} parts (device.on_oom=split)."
+        f"Out-of-memory error in step 1: each micro-batch is now computed in {each} parts (device.on_oom=split)."
         for each in (2, 4)
     ]
 

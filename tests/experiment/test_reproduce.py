@@ -386,7 +386,8 @@ def test_data_without_a_hash_are_reported(recorded: Path, cli: Cli) -> None:
         edit(recorded / "summary.json", data=kept)
         answer = cli("reproduce", "run")
         assert answer.code == 0
-        assert said_before(answer).startswith(f"{UNCHANGED}\n  data: no hash recorded of the {said} data: only ")
+        note = f"data: no hash of the {said} data was recorded, because only "
+        assert said_before(answer).startswith(f"{UNCHANGED}\n  {note}")
     (recorded / "environment.json").unlink()
     assert said_before(cli("reproduce", "run")).startswith("What differs from run:\n  environment: not recorded\n")
 
@@ -410,7 +411,8 @@ def test_a_missing_hash_is_reported_only_for_used_data(
     assert answer.code == 0, answer.err
     edit(tmp_path / "other" / "summary.json", data={})
     said = cli("reproduce", "other", f"--trust={module}").out
-    assert said.startswith(f"{UNCHANGED.replace('in run', 'in other')}\n  data: no hash recorded of the {part} data: ")
+    note = f"data: no hash of the {part} data was recorded, because "
+    assert said.startswith(f"{UNCHANGED.replace('in run', 'in other')}\n  {note}")
 
 
 @pytest.mark.slow
@@ -531,9 +533,9 @@ def test_a_hash_in_the_facts_of_the_data_is_accepted_as_the_message_says(cli: Cl
     words = ["--config-dir=conf", "--trust=facts_of_mine", "data=mine", "loggers=json_lines", "loop.num_steps=2"]
     assert cli(*words, "hydra.run.dir=run").code == 0
     said = said_before(cli("reproduce", "run", "--trust=facts_of_mine"))
-    remedy = "return Splits(…, facts={'sha256': …}) with your own hash"
+    remedy = "return Splits(…, facts={'sha256': …}) with your own hash from the function that creates the data"
     assert said.endswith(
-        f"only Loopwright's own data sets of at most 256 MiB are hashed; to record one in new runs, {remedy}"
+        f"only Loopwright's own data sets of at most 256 MiB are hashed; to record a hash in new runs, {remedy}"
     )
     assert cli(*words, "+data.facts.sha256=abc", "hydra.run.dir=other").code == 0
     assert said_before(cli("reproduce", "other", "--trust=facts_of_mine")) == UNCHANGED.replace("in run", "in other")

@@ -1,4 +1,4 @@
-"""`CompressionBaseline`: logs the size of the validation text compressed by gzip and xz, to compare with a model."""
+"""`CompressionBaseline`: logs the size of the validation text after compression by gzip and xz, in bits per byte."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def compressed_bits_per_byte(text: bytes, train_text: bytes | None = None) -> di
 
     Args:
         text: text to compress, at least one byte.
-        train_text: text that xz compresses before ``text`` for the entry ``xz_9e_after_train``; None omits this entry.
+        train_text: text that is prepended to ``text`` before the compression by xz, for the entry
+            ``xz_9e_after_train``; None omits this entry.
     """
     sizes = {"gzip_9": len(gzip.compress(text, compresslevel=9)), "xz_9e": _xz_size(text)}
     if train_text is not None:
@@ -88,7 +89,7 @@ def _xz_size(text: bytes) -> int:
 def _text_of(dataloader: Any) -> bytes:
     dataset = getattr(dataloader, "dataset", None)
     if not isinstance(dataset, HasText):
-        problem = f"={type(dataset).__name__}: expected a data set whose attribute text is of type bytes"
+        problem = f"={type(dataset).__name__}: expected a data set with an attribute `text` of type bytes"
         remedy = "choose data=stdlib_text, or remove the callback CompressionBaseline"
         raise SettingError("dataset", f"{problem}; {remedy}.")
     return dataset.text

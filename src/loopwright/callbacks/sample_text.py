@@ -51,9 +51,9 @@ class SampleText(Callback):
         if not isinstance(prompt, str) or not prompt:
             raise refuse("prompt", prompt, "at least one character")
         if isinstance(temperature, bool) or not isinstance(temperature, int | float):
-            raise refuse_type("temperature", temperature, "a number, 0 or more")
+            raise refuse_type("temperature", temperature, "a finite number, 0 or more")
         if not 0 <= temperature < float("inf"):
-            raise refuse("temperature", temperature, "a number, 0 or more")
+            raise refuse("temperature", temperature, "a finite number, 0 or more")
         self._prompt = prompt
         self._num_tokens = check_count("num_tokens", num_tokens)
         self._temperature = float(temperature)
@@ -65,7 +65,8 @@ class SampleText(Callback):
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
         """Generate and log a text.
 
-        During this hook, the model is in evaluation mode, and torch's random generators have the seeds for validations.
+        During this hook, the model is in evaluation mode, and torch's random generators have been seeded for the
+        validation.
         """
         device = next(model.parameters()).device
         prompt_BT = torch.tensor([list(self._prompt.encode())], device=device)

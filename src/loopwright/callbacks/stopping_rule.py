@@ -49,9 +49,9 @@ class StoppingRule:
         if not self.monitor.strip():
             raise refuse("monitor", self.monitor, expected)
         check_count("patience", self.patience, "a whole number of validations, 1 or more")
-        _check_number("min_delta", self.min_delta, "a number, 0 or more")
+        _check_number("min_delta", self.min_delta, "a finite number, 0 or more")
         if self.min_delta < 0:
-            raise refuse("min_delta", self.min_delta, "a number, 0 or more")
+            raise refuse("min_delta", self.min_delta, "a finite number, 0 or more")
         if self.divergence_threshold is not None:
             _check_number("divergence_threshold", self.divergence_threshold, "a number, or null to turn it off")
 

@@ -82,7 +82,7 @@ def check_weights(model: nn.Module, tensors: Mapping[str, Any]) -> None:
 def load_weights(
     model: nn.Module, tensors: Mapping[str, Any], buffers: Mapping[str, Tensor | None] | None = None
 ) -> list[str]:
-    """Copy weights into a model. If the weights do not fit, the model is not changed.
+    """Copy weights into a model. If the weights are incompatible with the model, the model is not changed.
 
     Args:
         model: model into which the weights are copied, with any wrappers.

@@ -14,12 +14,13 @@ def find_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> l
 
     Without ``class_names``, the first of these rules that finds modules determines the result:
 
-    1. the modules that a method ``repeated_blocks()`` of the model or of one of its modules returns;
+    1. the modules returned by the method ``repeated_blocks()`` of the model, or of the first of its modules that has
+       this method;
     2. the modules whose class names are in ``_no_split_modules``, an attribute of Hugging Face models;
     3. the modules of the longest `torch.nn.ModuleList` with two or more modules, all of one class.
 
     Args:
-        model: model to search, which may have no weights.
+        model: model to search. Only the modules are inspected, so the parameters may be on the meta device.
         class_names: class names of the blocks.
 
     Raises:
@@ -35,8 +36,8 @@ def find_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> l
         return _of_classes(modules, class_names)
     blocks = _own_blocks(modules) or _unsplit(modules) or _longest_list(modules)
     if not blocks:
-        problem = f"expected a model with repeated blocks, {type(model).__name__} has none"
-        remedy = "use compile=model or name them in device.blocks"
+        problem = f"no repeated blocks were found in {type(model).__name__}"
+        remedy = "use compile=model, or give the class names of the blocks in device.blocks"
         raise SettingError("device.compile", f"=blocks: {problem}; {remedy}.")
     return blocks
 

@@ -30,11 +30,12 @@ _TORCH_TYPES = {"gpu": "cuda", "cuda": "cuda"}  # for kinds whose name in torch 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Limits of the time for which processes wait for each other.
+    """Time limits for the communication between processes, and for their end after a signal.
 
     Args:
-        timeout_seconds: seconds for which a process waits in one communication with the other processes.
-        grace_seconds: seconds that a process has after a signal to finish its step and its save.
+        timeout_seconds: longest wait for the other processes in one communication, in seconds.
+        grace_seconds: seconds from a signal until the command ``loopwright`` kills a process that has not finished its
+            step and its save.
 
     Raises:
         SettingError: if a value is not a whole number of at least 1.
@@ -50,10 +51,10 @@ class Waits:
 
 
 def read_waits(given: object) -> Waits:
-    """Return the `Waits` of a mapping from names to values.
+    """Build a `Waits` from a mapping from setting names to values. None selects the defaults.
 
     Raises:
-        SettingError: if a name or a value is wrong.
+        SettingError: if ``given`` is not a mapping, or if it contains an unknown name or an invalid value.
     """
     if given is None:
         return Waits()
@@ -74,7 +75,8 @@ class Device:
         kind: "cpu", "gpu" or "cuda" (a GPU through CUDA or ROCm), "xpu" (a GPU of Intel), "mps" (the GPU of an Apple
             chip), or "auto", which chooses the first available of gpu, xpu, mps and cpu.
         num_processes: number of processes on this machine that train together. The command ``loopwright`` starts
-            them. A script with a `Trainer` is started by torchrun instead, and 1 is then also accepted.
+            these processes. A launcher such as torchrun starts the processes of a script with a `Trainer`. In such a
+            script, 1 is accepted for any number of processes.
         num_threads: number of threads for operations on the CPU; None: `choose_num_threads` chooses the number. A run
             records the number, because the rounding of results depends on the number. The command ``loopwright`` sets
             the number in its process. The `Trainer` does not set it.
@@ -87,16 +89,17 @@ class Device:
             `torch.compile`. None: nothing is compiled.
         blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
         strategy: how several processes train one model. "ddp": each process has a copy of the model. "fsdp": each
-            process stores a part of each weight.
-        unused_parameters: with "ddp", whether a parameter may get no gradient in a step. If so, a step takes longer.
-        on_oom: what happens if memory runs out in a forward or a backward. "stop": the run fails. "split": this
-            micro-batch is computed again in 2, 4, … parts, and all later micro-batches in as many parts.
-        waits: limits of the time for which processes wait for each other.
+            process stores a shard of each weight.
+        unused_parameters: with "ddp", whether each step searches for parameters without a gradient. Must be True if a
+            parameter may get no gradient in a step. The search takes time.
+        on_oom: action after an out-of-memory error in a forward or a backward. "stop": the run fails. "split": the
+            micro-batch is computed again in 2, 4, … parts. Later micro-batches are computed in equally many parts.
+        waits: time limits for the communication between processes, and for their end after a signal.
 
     Raises:
-        SettingError: if a value is unknown or has a wrong type, a count is not an integer of at least 1,
-            ``num_threads`` is larger than 1,024 and than the number of CPUs, several processes are to train on MPS, or
-            ``blocks`` is given without a use for blocks.
+        SettingError: if a value is unknown or has a wrong type; if a count is not an integer of at least 1; if
+            ``num_threads`` exceeds both 1,024 and the number of CPUs; for several processes on MPS; for
+            ``on_oom="split"`` with ``strategy="fsdp"``; and for ``blocks`` if ``compile`` does not select blocks.
     """
 
     kind: str = "auto"
@@ -179,8 +182,8 @@ def open_device(device: str | torch.device | Device, local_rank: int | None = No
     Args:
         device: `Device` settings, a value of ``Device.kind``, a torch device, or the name of a torch device, such as
             "cuda:1".
-        local_rank: index of this process among several processes on this machine, which is also the index of its GPU.
-            None: there is one process, which uses torch's current GPU.
+        local_rank: index of this process among the processes on this machine. The GPU with this index is used. None:
+            this process trains alone, and torch's current GPU is used.
 
     Raises:
         SettingError: if the name is unknown, or the device is not available on this machine.
@@ -210,7 +213,7 @@ def open_device(device: str | torch.device | Device, local_rank: int | None = No
     if local_rank is not None and chosen.index is None:
         if local_rank >= module.device_count():
             num_gpus = module.device_count()
-            expected = f"{num_gpus} or fewer with kind=gpu, as this machine has {num_gpus}"
+            expected = f"{num_gpus} or fewer with kind=gpu, because this machine has {num_gpus}"
             raise refuse("num_processes", local_rank + 1, expected, f"use num_processes={num_gpus}")
         module.set_device(local_rank)
     index = module.current_device() if chosen.index is None else chosen.index
@@ -218,14 +221,14 @@ def open_device(device: str | torch.device | Device, local_rank: int | None = No
 
 
 def resolve_kind(kind: str) -> str:
-    """Return the kind that "auto" chooses on this machine. Return any other kind unchanged."""
+    """Replace "auto" by the first available kind of gpu, xpu, mps and cpu. Return any other kind unchanged."""
     if kind != "auto":
         return kind
     return next(each for each in ("gpu", "xpu", "mps", "cpu") if _is_available(_TORCH_TYPES.get(each, each)))
 
 
 def count_devices(kind: str) -> int | None:
-    """Return the number of devices of a kind on this machine; None for the CPU, which any number of processes share."""
+    """Return the number of devices of a kind on this machine; None for the CPU, which has no such limit."""
     kind = resolve_kind(kind)
     if kind == "cpu":
         return None

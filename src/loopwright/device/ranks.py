@@ -15,12 +15,12 @@ from torch import Tensor
 from loopwright.device.world import World
 from loopwright.errors import PeerError, on_one_line
 
-# The backend for tensors on the device. Tensors on the CPU are always sent by gloo.
+# Backends of torch.distributed by device type. gloo sends the tensors on the CPU, also in a run on a GPU.
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 
 
 class Alone:
-    """The `Ranks` of a run in one process. Sums and gathered data consist of the values of this process."""
+    """The `Ranks` of a run in one process. A sum equals its input. Gathered data are the data of this process."""
 
     rank = 0
     world_size = 1
@@ -41,11 +41,11 @@ class Alone:
             ValueError: if ``data`` is None.
         """
         if data is None:
-            raise ValueError("share_bytes: expected bytes, as this is process 0.")
+            raise ValueError("share_bytes: expected bytes, because this is process 0.")
         return data
 
     def leave(self) -> None:
-        """Do nothing, because there is no group of processes."""
+        """Do nothing, because there is no process group."""
 
 
 class Done:
@@ -56,10 +56,10 @@ class Done:
 
 
 class Together:
-    """The `Ranks` of a run in several processes, which communicate through the process group of torch.
+    """The `Ranks` of a run in several processes, which communicate through a process group of torch.distributed.
 
-    If this process has already joined a process group, that group is used. Otherwise this object joins one, and waits
-    until all processes have joined. The group is left when the process exits.
+    If this process has already joined a process group, that group is used. Otherwise, the constructor joins a new group
+    and waits until all processes have joined. This process leaves the new group when it exits.
 
     In processes other than process 0, log messages of Loopwright below the level ERROR are dropped, because process 0
     logs the same messages.
@@ -67,10 +67,11 @@ class Together:
     Args:
         world: number of processes and index of this process.
         device_type: type of the device in torch, such as "cuda".
-        timeout_seconds: seconds after which a process that waits for another process raises an error.
+        timeout_seconds: longest wait for the other processes in one communication, in seconds. A longer wait raises an
+            error. Not used for an existing process group.
 
     Raises:
-        PeerError: if the processes cannot join.
+        PeerError: if this process cannot join the process group.
     """
 
     def __init__(self, world: World, device_type: str = "cpu", timeout_seconds: float = 600) -> None:
@@ -79,9 +80,9 @@ class Together:
         self.local_rank = world.local_rank
         if world.rank:
             logging.getLogger("loopwright").setLevel(logging.ERROR)
-        self._host: dist.ProcessGroup | None = None  # None: the group of all processes
+        self._host: dist.ProcessGroup | None = None  # None: the default group of torch.distributed
         if dist.is_initialized():
-            if "gloo" not in str(dist.get_backend_config()):  # a script has joined a group for its device alone
+            if "gloo" not in str(dist.get_backend_config()):  # the existing group cannot send tensors on the CPU
                 self._host = dist.new_group(backend="gloo")
             return
         assert world.address is not None, "a world of several processes has an address"
@@ -151,7 +152,7 @@ class Together:
 
 
 class _Sum:
-    """A sum over several processes."""
+    """A sum over several processes, which may still be in progress."""
 
     def __init__(self, work: dist.Work | None) -> None:
         self._work = work
@@ -177,7 +178,7 @@ def _naming(what: str) -> Iterator[None]:
         raise PeerError(f"Could not {what}, because another process has ended or does not answer ({cause}).") from error
 
 
-# Texts of errors that torch raises outside the class `Together`, in a backward, when another process has ended.
+# Substrings of error messages of torch. `DistributedDataParallel` raises these errors if another process has ended.
 _PEER_TEXTS = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -191,7 +192,7 @@ _PEER_TEXTS = (
 
 
 def is_peer_error(error: BaseException) -> bool:
-    """Return whether an error is a consequence of the end of another process."""
+    """Return whether an error, or an error among its causes, is a consequence of the end of another process."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, PeerError):

@@ -1,4 +1,4 @@
-"""`World`, the number of processes that train together and the index of this process, read from the environment."""
+"""`World`, the number of processes and the index of this process, and `read_world`, which reads the environment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class World:
 
     Attributes:
         launcher: program that started the processes: "torchrun", "srun", or "environment" for another program that sets
-            the variables of torch. None: this process was started alone.
+            the environment variables of torch.distributed. None: no launcher started this process.
         world_size: number of processes.
         rank: index of this process, from 0.
         local_world_size: number of processes on this machine.
         local_rank: index of this process among the processes on this machine, from 0.
-        address: host and port at which process 0 waits for the others; None if there is one process.
+        address: host and port at which process 0 listens for the other processes; None if there is one process.
     """
 
     launcher: str | None = None
@@ -36,17 +36,17 @@ class World:
 
 
 def read_world(environ: Mapping[str, str]) -> World:
-    """Return the processes that the variables of a launcher describe.
+    """Read the number of processes and the index of this process from the environment variables of a launcher.
 
     torchrun sets ``RANK``, ``WORLD_SIZE``, ``LOCAL_RANK``, ``LOCAL_WORLD_SIZE``, ``MASTER_ADDR`` and ``MASTER_PORT``.
-    srun sets ``SLURM_STEP_ID``, ``SLURM_NTASKS``, ``SLURM_PROCID`` and ``SLURM_LOCALID``. The variables of a Slurm job
-    without srun are ignored, because a batch script starts only one process.
+    srun sets ``SLURM_STEP_ID``, ``SLURM_NTASKS``, ``SLURM_PROCID`` and ``SLURM_LOCALID``. Without
+    ``SLURM_STEP_ID``, the other variables of Slurm are ignored, because a batch script without srun is one process.
 
     Args:
         environ: environment variables by name.
 
     Raises:
-        SettingError: if a variable is missing or is not a number in its range.
+        SettingError: if a variable of the launcher is missing or has an invalid value.
     """
     if environ.get("WORLD_SIZE", "1") != "1":
         launcher = "torchrun" if "TORCHELASTIC_RUN_ID" in environ else "environment"
@@ -73,7 +73,7 @@ def _of_torch(environ: Mapping[str, str], launcher: str) -> World:
 def _of_slurm(environ: Mapping[str, str]) -> World:
     world_size = _number(environ, "SLURM_NTASKS", 1, _MAX_PROCESSES)
     rank = _number(environ, "SLURM_PROCID", 0, world_size - 1)
-    # SLURM_NTASKS_PER_NODE is only set if the user asked for it. SLURM_STEP_TASKS_PER_NODE is a text such as "4(x2),3".
+    # SLURM_NTASKS_PER_NODE is set only with --ntasks-per-node. SLURM_STEP_TASKS_PER_NODE is a string such as "4(x2),3".
     per_node = re.match(r"\d+", environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
     job = environ.get("SLURM_JOB_ID", "0")
     port = _FIRST_SLURM_PORT + int(job) % _NUM_SLURM_PORTS if job.isascii() and job.isdigit() else _FIRST_SLURM_PORT
@@ -88,10 +88,10 @@ def _of_slurm(environ: Mapping[str, str]) -> World:
 
 
 def first_host(hosts: str) -> str:
-    """Return the first host of a list of Slurm, such as ``node3`` for ``node[3-5,9],other1``.
+    """Return the first host name in a host list of Slurm, such as ``node3`` for ``node[3-5,9],other1``.
 
     Raises:
-        SettingError: if the list is not written as Slurm writes it.
+        SettingError: if ``hosts`` is not a valid host list.
     """
     match = re.match(r"([A-Za-z0-9._-]+)(?:\[(\d+)[^\]]*\]([A-Za-z0-9._-]*))?(?=,|$)", hosts)
     if match is None:

@@ -60,7 +60,7 @@ class TrainedModel:
 
     @property
     def prefix_token_id(self) -> int:
-        """Token that the model reads first if a request has no context."""
+        """Token that the model reads first if an evaluation request gives the model no context (text to continue)."""
         return self._tokens.prefix_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
@@ -225,7 +225,7 @@ def _check_types(given: Mapping[str, Any]) -> None:
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise refuse(f"gen_kwargs.{name}", value, "a number, 0 or more")
+        raise refuse(f"gen_kwargs.{name}", value, "a finite number, 0 or more")
     return float(value)
 
 

@@ -14,8 +14,8 @@ class ByteTokenizer:
     """A tokenizer in which each byte of the UTF-8 text is a token. There is no token for the end of a text.
 
     Args:
-        prefix: string of one byte. If a request has no context, the model reads this byte first. The default is a
-            newline, which is also the byte before the text of `stdlib_text`.
+        prefix: string of one byte. If an evaluation request gives the model no context (text to continue), the model
+            reads this byte first. The default is a newline, which is also the byte before the text of `stdlib_text`.
 
     Raises:
         SettingError: if ``prefix`` is not exactly one byte.
@@ -44,7 +44,8 @@ class TokenizerFile:
     Args:
         path: path of the tokenizer file. In a model directory of Hugging Face, this file is ``tokenizer.json``.
         end: token for the end of a text. Generation stops at this token.
-        prefix: token that the model reads first if a request has no context; None selects ``end``.
+        prefix: token that the model reads first if an evaluation request gives the model no context (text to continue);
+            None selects ``end``.
 
     Raises:
         SettingError: if the file does not exist or is not a tokenizer, or if the tokenizer does not contain the tokens

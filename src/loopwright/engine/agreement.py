@@ -1,8 +1,8 @@
-"""`Agreement`: sums the items of a step over the processes, and tells every process about requests to stop.
+"""`Agreement`: sums the number of items of a step over the processes, and exchanges requests to stop.
 
 Every process calls the same methods in the same order, because each sum needs all processes::
 
-    before the last backward of a step: begin     # starts the sum; the backward runs meanwhile
+    before the last backward of a step: begin     # starts the sum, which runs during the backward
     after this backward:                end       # waits for the sum
     in a validation, at every 16th batch: look
 """
@@ -41,7 +41,7 @@ class Agreement:
         self._pending: Pending | None = None
 
     def begin(self, num_items: float | Tensor) -> None:
-        """Start the sum of a step.
+        """Start the sums over the processes, which contain the number of items and the requests to stop.
 
         Args:
             num_items: number of items in the micro-batches of the step in this process.
@@ -52,12 +52,12 @@ class Agreement:
         self._pending = self._ranks.add(self._sums)
 
     def end(self) -> float | Tensor:
-        """Wait for the sum. Return the number of items of all processes, divided by the number of processes.
+        """Wait for the sums. Return the number of items of all processes, divided by the number of processes.
 
-        The strategy averages the gradients over the processes, so this number is the divisor of the gradients. It is a
-        tensor if the number of items of a process is on an accelerator.
+        The strategy averages the gradients over the processes, so this number is the divisor of the gradients. The
+        number is a tensor if the number of items of any process is on an accelerator.
         """
-        assert self._pending is not None, "begin comes first"
+        assert self._pending is not None, "end follows begin"
         self._pending.wait()
         self._pending = None
         num_items, num_on_device, num_stopping = map(float, self._sums.tolist())
@@ -73,12 +73,12 @@ class Agreement:
         return (total + num_items) / world_size
 
     def total(self, num_items: float | Tensor) -> float:
-        """Return the sum of ``num_items`` over the processes. Waits for the other processes, and for the device."""
+        """Return the sum of ``num_items`` over the processes. Wait for the other processes and for the device."""
         self.begin(num_items)
         return float(self.end()) * self._ranks.world_size
 
     def look(self, batch_idx: int) -> None:
-        """Tell every process about requests to stop. Called after each batch of a validation; most calls do nothing."""
+        """Exchange requests to stop at every 16th batch of a validation. Called after each batch."""
         if batch_idx % _BATCHES_BETWEEN_LOOKS == _BATCHES_BETWEEN_LOOKS - 1:
             self.begin(0)
             self.end()

@@ -51,7 +51,7 @@ def try_validation(parts: Parts, data: ValidationSet, num_batches: int) -> list[
     """Run the model on the first batch of a validation set, and return the names of the metrics in its outputs.
 
     Args:
-        parts: objects of this run, for which `can_try` returned True.
+        parts: model, device and other objects of this run. `can_try` must have returned True for them.
         data: validation set whose first batch is used.
         num_batches: number of batches that a validation reads.
 

@@ -70,7 +70,7 @@ class FitLoop:
     """Carries out the plan of one fit.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         optimizer: optimizer of the run.
         inputs: inputs of this fit.
     """

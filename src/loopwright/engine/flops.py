@@ -48,7 +48,7 @@ def count_flops(parts: Parts, batch: Any) -> int:
     counted. Causal attention is counted like attention without a mask.
 
     Args:
-        parts: objects of this run, with a model whose lazy modules already have shapes.
+        parts: model, device and other objects of this run. Lazy modules of the model must already have shapes.
         batch: a micro-batch on the device.
     """
     with parts.clock.paused(), parts.streams.branch("flops", parts.state.global_step), warnings.catch_warnings():

@@ -18,7 +18,7 @@ class Forward:
     """Calls the model and the forward hooks.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         call: function that computes the outputs, such as ``evaluate`` of the strategy, or ``predict`` of a loop.
         read: function that converts the result of ``call`` to a mapping. The default requires a loss.
     """

@@ -50,7 +50,7 @@ def reporting(hooks: tuple[Hook, ...], trainer: Any) -> Iterator[None]:
         for hook in hooks:
             try:
                 hook(trainer, error)
-            except Exception as another:  # noqa: BLE001  (the run ends with the first exception)
+            except Exception as another:  # noqa: BLE001  (an exception of a hook must not replace ``error``)
                 _note_another(error, "While this exception was reported to callbacks", another)
         raise
 

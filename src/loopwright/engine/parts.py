@@ -1,4 +1,4 @@
-"""`Parts`: the objects of a run that the engine uses."""
+"""`Parts`: model, optimizer, device, hooks and other objects of a run that the engine uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from loopwright.seeding import RandomStreams
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """The objects of a run that the loops of the engine share.
+    """Model, optimizer, device, hooks and other objects of a run, which the modules of the engine share.
 
     Attributes:
         trainer: trainer object, which the engine only passes to hooks.

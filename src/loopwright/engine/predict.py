@@ -1,6 +1,7 @@
 """`predict`: computes the predictions of a model for all samples of one dataloader.
 
-The model is in evaluation mode, and separate random streams are used, like in a validation. ::
+As in a validation, the model is in evaluation mode, and random numbers are drawn from a separate branch of the run's
+random streams. ::
 
     for each batch of the dataloader:
         rows = model.predict(batch)                # or the outputs of model(batch) that have one row per sample
@@ -43,13 +44,13 @@ def predict(parts: Parts, loop: ValidationLoop, data: ValidationSet) -> dict[str
     the weights by their average, or change a batch, like in a validation.
 
     Args:
-        parts: objects of this run, with its hooks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         loop: validation loop, which ``on_enter_validate`` receives.
         data: dataloader to read, with its name.
 
     Raises:
-        DataError: if the dataloader is empty, if its length is wrong, or if two batches have different names of outputs
-            or different shapes of rows.
+        DataError: if the dataloader is empty, if ``len(dataloader)`` differs from the number of its batches, or if two
+            batches have outputs with different names or rows with different shapes.
         TypeError: if the model returns no tensors with one row per sample. The message says which method to write.
     """
     model, found, weigher = parts.model, _Rows(), Weigher(data.source, parts.log.warned)
@@ -142,7 +143,8 @@ class _Rows:
             self._arrays = {name: [] for name in arrays}
         if arrays.keys() != self._arrays.keys():
             raise DataError(
-                f"predict: batch {index} has {_listed(arrays)}; the batches before have {_listed(self._arrays)}."
+                f"predict: the outputs for batch {index} are {_listed(arrays)}; "
+                f"the outputs for the earlier batches are {_listed(self._arrays)}."
             )
         for name, array in arrays.items():
             before = self._arrays[name]

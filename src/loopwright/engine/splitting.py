@@ -1,4 +1,4 @@
-"""`Splitting`: computes a micro-batch in several parts if the device runs out of memory.
+"""`Splitting`: computes a micro-batch in several parts after an out-of-memory error of the device.
 
 ::
 
@@ -6,10 +6,10 @@
         for each part of the rows of the micro-batch:
             outputs = model(part)
             (outputs["loss"] * num_items).backward()
-        if memory ran out: drop these gradients, free memory, and double the number of parts
+        after an out-of-memory error: drop these gradients, free memory, and double the number of parts
 
-The gradient is the sum over items in any number of parts. Hooks are called once, with the outputs of the whole
-micro-batch. The number of parts is kept for later micro-batches, and is part of a checkpoint.
+For any number of parts, the gradient is the sum over all items of the micro-batch. Each hook is called once, with the
+outputs of the whole micro-batch. Later micro-batches have the same number of parts. Checkpoints contain this number.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _HOOKS = ("on_before_forward", "on_after_forward")
 
 
 class Splitting:
-    """Runs the forward and the backward of a micro-batch, in as many parts as fit into memory.
+    """Runs the forward and the backward of a micro-batch, and splits the micro-batch after an out-of-memory error.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         weigher: object that counts the items of a micro-batch.
     """
 
@@ -48,19 +48,21 @@ class Splitting:
         self._forward = Forward(silent, parts.strategy.call)
 
     def run(self, batch: Any, index: int, *, is_padding: bool = False) -> tuple[dict[str, Any], float | Tensor]:
-        """Compute the outputs of a micro-batch and add its gradients, which are sums over its items.
+        """Compute the outputs of a micro-batch. Add its gradients to the gradients of the parameters.
+
+        The added gradients are sums over the items of the micro-batch.
 
         Args:
             batch: the micro-batch, on the device.
             index: index of the micro-batch in its pass.
-            is_padding: whether the micro-batch does not count. Its number of items is then 0.
+            is_padding: whether the micro-batch is a `Padding`, whose number of items is 0.
 
         Returns:
-            The outputs, without gradients if there were several parts, and the number of items.
+            The outputs, detached if there were several parts, and the number of items.
 
         Raises:
-            Exception: the error of the device, if the micro-batch has too few rows to be split, or if its tensors have
-                not the same number of rows.
+            Exception: the out-of-memory error of the device, if the micro-batch has too few rows for more parts, or if
+                its tensors differ in the number of rows.
         """
         parts, stream = self._parts, self._parts.device.stream
         args = self._called("on_before_forward", batch)
@@ -74,15 +76,15 @@ class Splitting:
             self._take_gradients()
             num_rows = count_rows(args)
             if num_rows is None or num_rows <= parts.state.num_parts:
-                what = "one row" if num_rows is not None else "tensors that have not the same number of rows"
-                error.add_note(f"device.on_oom=split cannot split the micro-batch further: it has {what} in a part.")
+                what = "each part has one row" if num_rows is not None else "its tensors differ in the number of rows"
+                error.add_note(f"device.on_oom=split cannot split the micro-batch further: {what}.")
                 raise error
             parts.state.num_parts *= 2
-            error = None  # its traceback refers to the tensors of the attempt
+            error = None  # the error may refer to tensors that must be freed
             parts.device.free_memory()
             restore(streams, stream)
             _log.warning(
-                "Memory ran out in step %d: each micro-batch is now computed in %d parts (device.on_oom=split).",
+                "Out-of-memory error in step %d: each micro-batch is now computed in %d parts (device.on_oom=split).",
                 parts.state.global_step + 1,
                 parts.state.num_parts,
             )
@@ -92,7 +94,7 @@ class Splitting:
     def _attempt(
         self, args: Any, batch: Any, index: int | None, has_called: set[str]
     ) -> tuple[dict[str, Any], float | Tensor, Exception | None]:
-        """Compute all parts. Return the outputs, the number of items, and the error if memory ran out."""
+        """Compute all parts. Return the outputs, the number of items, and the out-of-memory error or None."""
         try:
             outputs, weight = self._compute(args, batch, index, has_called)
         except Exception as error:
@@ -147,7 +149,7 @@ class Splitting:
             raise
 
     def _called(self, name: str, batch: Any) -> Any:
-        """Call the hooks before a forward, and return the batch that they leave as the argument of the model."""
+        """Call the hooks ``name`` before a forward. Return the argument that these hooks pass to the model."""
         args: list[Any] = [batch]
         kwargs: dict[str, Any] = {}
         for hook in self._parts.hooks[name]:
@@ -164,7 +166,7 @@ class Splitting:
 
     def _parameters(self) -> list[Tensor]:
         optimizer = self._parts.optimizer
-        assert optimizer is not None, "checked by fit"
+        assert optimizer is not None, "fit refuses a run without an optimizer"
         return [each for group in optimizer.param_groups for each in group["params"]]
 
     def _take_gradients(self) -> list[Tensor | None]:
@@ -186,8 +188,8 @@ def join_outputs(
 ) -> tuple[dict[str, Any], float | Tensor]:
     """Join the outputs of the parts of a micro-batch.
 
-    Scalars are averaged, weighted by the items of each part. Tensors with one row per sample are concatenated. Of
-    other entries, the entry of the last part is used.
+    Scalar tensors are averaged, weighted by the number of items of each part. Tensors with one row per sample are
+    concatenated. For any other output, the value of the last part is used.
 
     Args:
         found: outputs without gradients, number of items, and number of rows of each part.
@@ -214,7 +216,7 @@ def join_outputs(
 
 
 def _weighed(value: Any, weight: float | Tensor) -> Tensor:
-    """Return a scalar times the number of items; 0 if there are no items, as the mean over none may be NaN."""
+    """Return ``value`` times ``weight``; 0 if ``weight`` is 0, because a mean over no items may be NaN."""
     counted = torch.as_tensor(weight, device=value.device) > 0
     product: Tensor = torch.where(counted, value * weight, 0.0)
     return product

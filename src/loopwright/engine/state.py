@@ -26,7 +26,7 @@ def gather_state(parts: Parts, plan_settings: Mapping[str, object] | None) -> di
     """Return the state that a resume needs besides the weights.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         plan_settings: plan settings of the current fit; None before the first fit.
     """
     state = parts.state

@@ -47,7 +47,7 @@ def check_fit_state(parts: Parts, parameters: list[list[str]], saved: Mapping[st
     Entries of an optimizer, a scheduler or a logger that only the checkpoint has are listed in one warning.
 
     Args:
-        parts: objects of this run, with its schedulers.
+        parts: model, optimizer, schedulers and other objects of this run; see `Parts`.
         parameters: for each parameter group of the optimizer, the names of its parameters.
         saved: state of the checkpoint.
         step: step of the checkpoint.

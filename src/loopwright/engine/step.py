@@ -5,15 +5,16 @@ A window is the sequence of micro-batches of one step. ::
     for each micro-batch of the window:
         outputs = model(batch)
         outputs["loss"].backward()                     # in a window of one micro-batch
-        (outputs["loss"] * num_items).backward()       # in a longer window: gradients of the sum over items
-    divide the gradients by the items of the window    # in a longer window
+        (outputs["loss"] * num_items).backward()       # in a longer window: gradients are sums over items
+    divide the gradients by the number of items        # in a longer window
     clip, optimizer.step(), set the gradients to None, step the schedulers
 
-Then the metrics of each micro-batch are added to the mean since the last log step; see `TrainMean`.
+The metrics of each micro-batch are then added to the means since the last log step; see `TrainMean`.
 
 If several processes train together, each process computes its rows of every micro-batch. The gradients of a window are
-averaged over the processes in its last backward. They are divided by the items of the window in all processes, divided
-by the number of processes. A process without a row in a micro-batch computes another row with weight 0; see `Padding`.
+averaged over the processes in the last backward of the window. The averages are divided by N / W, where N is the number
+of items of the window in all W processes. A process without a row in a micro-batch computes another batch with weight
+0; see `Padding`.
 
 A micro-batch with ``num_items=0`` has no backward and no metrics. If a whole window has no items, its update is
 skipped. If ``num_items`` is on an accelerator, its value is not read, so the update is not skipped. The gradients are
@@ -47,7 +48,7 @@ class Step:
     """Trains one step in each call of `run`. Each fit builds one `Step`, which looks up the hooks and settings once.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         optimizer: optimizer of the run.
         feed: object that reads the training micro-batches.
     """
@@ -113,7 +114,11 @@ class Step:
     def _run_but_last(
         self, batch: Any, window: _Window, num_micro_batches: int, batch_idx: int
     ) -> tuple[Any, _Window, int]:
-        """Run the micro-batches of a window except the last one. Return the last one, and the number that was read."""
+        """Train the micro-batches of a window except the last micro-batch.
+
+        Returns:
+            The last micro-batch, ``window``, and the number of micro-batches that were read.
+        """
         num_taken = 1
         while num_taken < num_micro_batches and self._feed.has_more():
             self._train(batch, batch_idx + num_taken - 1, window, False, None)
@@ -185,7 +190,7 @@ class Step:
             hook(trainer, model, outputs, batch, batch_idx)
 
     def _agree(self, agreement: Agreement, weight: float | Tensor, window: _Window, is_last: bool) -> None:
-        """Start the sum of the items of a window, and choose the first scale of the loss, before a backward."""
+        """Choose the first scale of the loss if it is not chosen yet. Start the sum of items if ``is_last``."""
         if self._scaling is not None and self._scaling.is_first_scale_open:
             self._scaling.choose_first_scale(agreement.total(weight))
         if is_last:
@@ -194,7 +199,7 @@ class Step:
     def _ranked_micro_batch(
         self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None
     ) -> None:
-        """Carry out a micro-batch of several processes, in which this process may have no row."""
+        """Train a micro-batch in one of several processes. This process may have no row of the micro-batch."""
         self._state.is_padding = type(batch) is Padding
         if self._state.is_padding:
             batch = batch.batch
@@ -206,8 +211,8 @@ class Step:
             self._micro_batch(batch, batch_idx, window, is_last, log)
 
     def _take_part(self, window: _Window | None, is_last: bool, log: Log | None) -> None:
-        """Carry out a micro-batch in which this process has nothing to compute, and do not call its hooks."""
-        assert window is not None and self._agreement is not None, "one process has all rows"
+        """Exchange sums in a micro-batch for which this process has no batch. No hooks are called."""
+        assert window is not None and self._agreement is not None, "a run in one process has all batches"
         self._agree(self._agreement, 0, window, is_last)
         self._strategy.take_part(None)
         if is_last:
@@ -222,13 +227,13 @@ class Step:
     def _split_micro_batch(
         self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None
     ) -> None:
-        """Do the same as `_micro_batch`, in several parts if memory runs out.
+        """Train a micro-batch like `_micro_batch`, and split it after an out-of-memory error.
 
-        The gradients of several processes are averaged after the last micro-batch of the window, because a process may
-        repeat a backward.
+        If there are several processes, gradients are averaged after the last backward of the window and not during this
+        backward, because a process may repeat a backward.
         """
         splitting = self._splitting
-        assert splitting is not None and window is not None, "run makes a window for splitting"
+        assert splitting is not None and window is not None, "run creates a window for a split micro-batch"
         trainer, model, state, agreement = self._trainer, self._model, self._state, self._agreement
         state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
         state.is_padding = is_padding = type(batch) is Padding
@@ -266,7 +271,7 @@ class Step:
                 hook(trainer, model, outputs, batch, batch_idx)
 
     def _complete(self, log: Log | None) -> None:
-        """Count a step, and log it if it is a log step."""
+        """Count a step. If ``log`` is not None, pass the means of the metrics to ``log``."""
         state = self._state
         state.global_step += 1
         state.is_inside_window = False

@@ -1,9 +1,10 @@
 """`Stopping`: decides whether a fit ends before the end of its plan.
 
 A signal handler or `Trainer.stop` may request a stop at any time. The engine decides about the request only at the end
-of a step, between two stages, and after a validation batch. So ``stop_reason`` in `RunState` is constant within a step.
+of a step, between two stages, and after a validation batch. Therefore ``stop_reason`` in `RunState` is constant within
+a step.
 
-If several processes train together, a request in one process ends the fit in all of them, at the same step.
+If several processes train together, a request in one process ends the fit in all processes after the same step.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class Stopping:
         ranks: processes that train together; None: this process trains alone.
 
     Attributes:
-        is_wanted: whether there is a request in this process that is not decided yet.
-        is_asked: whether there is a request that is not decided yet. If several processes train together, all of them
-            know this request.
+        is_wanted: whether this process has a request that `decide` has not processed yet.
+        is_asked: whether any process has a request that `decide` has not processed yet. If several processes train
+            together, the value is set only when the processes exchange their requests.
         exit: exception with which a second signal ends the fit; None: there was no second signal. Python drops an
             exception that a signal handler raises while an object is finalized, so `leave_at_once` raises it again.
     """
@@ -47,7 +48,7 @@ class Stopping:
 
     @property
     def by(self) -> str | None:
-        """Name of the callback that requested the stop; None if no callback requested it, or without a request."""
+        """Name of the callback that made the request; None if there is no request, or no callback made it."""
         return self._by
 
     def ask(self, reason: str, *, by: str | None = None, is_interruption: bool = False) -> None:
@@ -66,9 +67,10 @@ class Stopping:
             self.is_asked = True
 
     def agree(self) -> None:
-        """Exchange the requests of all processes. Every process must call this method; one process does nothing.
+        """Exchange the requests of all processes. Every process must call this method.
 
-        If several processes have a request, the reason of the first one is used.
+        In a run of one process, this method does nothing. If several processes have a request, the reason of the
+        process with the lowest rank is used.
         """
         if self._ranks is None:
             return

@@ -25,7 +25,7 @@ class Update:
         gradient_norm: norm of the gradients of the last update before clipping, on their device; None: not computed.
 
     Args:
-        parts: objects of this run, including the hook methods of its callbacks.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         optimizer: optimizer of the run.
     """
 

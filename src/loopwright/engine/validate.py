@@ -57,7 +57,7 @@ def validate(parts: Parts, loop: ValidationLoop, data: ValidationSet, max_batche
     """Validate one dataloader and log the averages as ``<name>/<key>``.
 
     Args:
-        parts: objects of this run, with the hooks of ``loop`` bound.
+        parts: model, device, hooks (with the hooks of ``loop``) and other objects of this run; see `Parts`.
         loop: validation loop, which defines the names of the hooks to call.
         data: dataloader to validate, with its name.
         max_batches: largest number of batches to read.

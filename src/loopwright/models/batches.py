@@ -31,7 +31,7 @@ def not_taken(batch: Any, expected: str) -> SettingError:
 
 
 def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
-    """Check that a tensor has the same dtype as the weights, because no available precision casts the data.
+    """Check that a tensor has the same dtype as the weights, because none of the precision settings casts the data.
 
     Raises:
         SettingError: if the dtypes differ; the message names both dtypes.
@@ -42,7 +42,7 @@ def check_floats(name: str, given: Tensor, weight: Tensor) -> None:
 
 
 def tokens_of(batch: Mapping[str, Tensor], least: int = 1, most: int | None = None) -> Tensor:
-    """Return the tokens of a batch, B x S, with S from ``least`` to ``most`` (None: any number of tokens).
+    """Return the tokens of a batch, of shape B x S. ``least`` and ``most`` (None: no limit) limit S.
 
     Raises:
         SettingError: for a batch without tokens, or with tokens of another shape.
@@ -80,7 +80,7 @@ def predict_next(
 
 
 def _last_tokens(tokens_BS: Tensor, length: int, ignored: int) -> tuple[Tensor, Tensor]:
-    """Return the last tokens of each row, and the index of the last token that is not padding.
+    """Return the last tokens of each row, and the index, within these tokens, of the last one that is not padding.
 
     Args:
         tokens_BS: tokens of B rows. Padding may only follow the tokens of a row.

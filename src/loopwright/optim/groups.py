@@ -71,9 +71,9 @@ def _check_factors(rate_factors: Mapping[str, float] | None) -> dict[str, float]
     for pattern, factor in factors.items():
         setting = f"rate_factors.{pattern}"
         if isinstance(factor, bool) or not isinstance(factor, int | float):
-            raise refuse_type(setting, factor, "a number, 0 or more")
+            raise refuse_type(setting, factor, "a finite number, 0 or more")
         if not 0 <= factor < math.inf:
-            raise refuse(setting, factor, "a number, 0 or more")
+            raise refuse(setting, factor, "a finite number, 0 or more")
     return factors
 
 
@@ -103,7 +103,7 @@ def _check_each_applies(patterns: Sequence[str], names: Iterable[str]) -> None:
         if pattern not in first.values():
             earlier = ", ".join(dict.fromkeys(str(used) for name, used in first.items() if fnmatchcase(name, pattern)))
             problem = (
-                f": never applies, because earlier patterns ({earlier}) match all its parameters; expected a pattern "
-                "that is the first match of a parameter; move it above the earlier patterns."
+                f": never applies, because earlier patterns ({earlier}) match all its parameters; move this pattern "
+                "above the earlier patterns."
             )
             raise SettingError(f"rate_factors.{pattern}", problem)

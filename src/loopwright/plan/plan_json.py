@@ -40,7 +40,8 @@ class Repeat(NamedTuple):
 class Elided(NamedTuple):
     """Placeholder for the stages from the end of step ``start`` to the end of step ``stop``.
 
-    These stages have the save and validation intervals of the plan, but their order has no short cycle.
+    Saves and validations also follow the intervals of the plan in these stages. The sequence of stages does not repeat
+    within 40 entries.
     """
 
     start: int
@@ -53,8 +54,9 @@ Item = Block | Repeat | Elided
 def encode(plan: Plan) -> list[Item]:
     """Convert ``plan`` to a short list of entries that represents its stages.
 
-    The list represents the stages exactly, unless the intervals of saves and validations (such as 997 and 1009 steps)
-    have no common cycle of at most 40 entries. In this case, an `Elided` replaces the middle of the plan.
+    The list represents the stages exactly if the plan needs at most 40 entries, or if the sequence of stages repeats
+    within 40 entries. Otherwise, an `Elided` replaces the middle of the plan, for example if the intervals of saves and
+    validations are 997 and 1009 steps.
     """
     items: list[Item] = []
     if plan.begins_with_validation:
@@ -101,7 +103,10 @@ def _item_json(item: Item) -> dict[str, object]:
 
 
 def _phase(plan: Plan, step: int) -> tuple[int, ...]:
-    """Return the distance of ``step`` from the start of the intervals of saves, validations and downstream validations.
+    """Return the position of ``step`` in the intervals of saves, validations and downstream validations.
+
+    Positions in the save interval and the validation interval are in steps. Positions in the intervals of downstream
+    validations are in validations.
 
     If the tuples of two steps are equal, equal stages follow these steps, except at the end of the plan.
     """
@@ -140,7 +145,10 @@ def _next_run(plan: Plan, step: int) -> tuple[int, Block]:
 
 
 def _equal_rounds(plan: Plan, step: int) -> int:
-    """Count the consecutive rounds, from the round at ``step`` on, that run equal sets of downstream validations."""
+    """Return how many consecutive validations, starting at ``step``, have the same downstream validations.
+
+    The result is an upper bound, because the plan may end earlier.
+    """
     index = plan.num_validations(step)
     limit = plan.num_validations(plan.stop_step)
     for _, every_n_vals in plan.downstream:

@@ -13,10 +13,10 @@ _ERRORS: dict[str, type[RuntimeError]] = {"SaveError": SaveError, "CheckpointErr
 
 
 def in_first_process(ranks: Ranks, act: Callable[[], Any]) -> Any:
-    """Call ``act`` in process 0, and return its result, a JSON value, in every process.
+    """Call ``act`` in process 0, and return its result in every process. The result must be a JSON value.
 
     Raises:
-        SaveError, CheckpointError, SettingError: in every process, if ``act`` raises it.
+        SaveError, CheckpointError, SettingError: in every process, if ``act`` raises this error in process 0.
     """
     if ranks.world_size == 1:
         return act()

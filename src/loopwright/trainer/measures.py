@@ -21,7 +21,7 @@ class Measures:
     host. At other times, the device may still be computing, and the measured time is too short.
 
     Args:
-        parts: objects of the run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         feed: object that reads the training micro-batches; None before the first fit.
     """
 

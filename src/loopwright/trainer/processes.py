@@ -1,4 +1,4 @@
-"""Functions that open the device and join the processes of a run, and that build what depends on their number."""
+"""Functions that open the device, join the processes of a run, and build objects for the number of processes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def join_processes(device: str | torch.device | Device) -> tuple[Accelerator, St
         device: argument ``device`` of the trainer.
 
     Raises:
-        SettingError: if the device is not available, or if another number of processes was started.
-        PeerError: if the processes cannot join.
+        SettingError: if the device is not available, or if ``num_processes`` is not the number of started processes.
+        PeerError: if this process cannot join the other processes.
     """
     world = read_world(os.environ)
     accelerator = open_device(device, world.local_rank if world.world_size > 1 else None)

@@ -1,9 +1,9 @@
-"""Functions that save and restore the states that differ between processes that train together.
+"""Functions that save and restore the state of each process of a run.
 
-These are the random streams, the sums of the training metrics since the last log step, the number of parts in which a
-micro-batch is computed, the state of a dataloader that reads other data in each process, and the states of callbacks
-that are a `HasStatePerProcess`. The states of process 0 are where a run in one process has them. The states of the
-other processes are in the entry ``ranks`` of a checkpoint.
+The state contains the random streams, the sums of the training metrics since the last log step, the number of parts
+into which a micro-batch is split, the state of a dataloader that yields different data in each process, and the states
+of callbacks that are a `HasStatePerProcess`. A checkpoint contains the state of process 0 in the same entries as a
+checkpoint of a run in one process. The entry ``ranks`` contains the states of the other processes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _log = logging.getLogger("loopwright")
 
 
 def gather_rank_states(parts: Parts) -> dict[str, Any]:
-    """Return the entry ``ranks`` of a checkpoint, in a mapping; an empty mapping if there is one process.
+    """Return a mapping with the entry ``ranks`` of a checkpoint; an empty mapping if there is one process.
 
-    Every process must call this function, and gets the same result.
+    Every process must call this function. The results are equal in all processes.
     """
     ranks = parts.strategy.ranks
     if ranks.world_size == 1:
@@ -47,7 +47,7 @@ def check_rank_states(parts: Parts, saved: Mapping[str, Any]) -> None:
     """Refuse the entry ``ranks`` of a checkpoint if this run cannot resume from it.
 
     Raises:
-        CheckpointError: if a value is not accepted, or if a dataloader had a state in another number of processes.
+        CheckpointError: if a value is invalid, or if dataloaders of another number of processes have saved states.
     """
     if "ranks" not in saved:
         if saved.get("data") is not None and parts.strategy.ranks.world_size > 1:
@@ -74,13 +74,13 @@ def check_rank_states(parts: Parts, saved: Mapping[str, Any]) -> None:
 
 
 def restore_rank_state(parts: Parts, saved: Mapping[str, Any], step: int) -> None:
-    """Restore the states of this process. The states of process 0 must have been restored in every process.
+    """Restore the state of this process. Every process must already have restored the state of process 0.
 
-    If the number of processes has changed, a process without a saved state begins with streams that are derived from
-    the seed and the step, and process 0 gets the sums of the processes that no longer exist.
+    A process without a saved state gets new random streams, which are derived from the seed, the rank and ``step``. If
+    there are more saved states than processes, the metric sums of the surplus states are added to process 0.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         saved: state of the checkpoint.
         step: step of the checkpoint.
     """
@@ -112,13 +112,13 @@ def restore_rank_state(parts: Parts, saved: Mapping[str, Any], step: int) -> Non
             sums.load_state_dict(add_sums([sums.state_dict(), *gone]))
     if ranks.world_size != len(others) + 1:
         _log.warning(
-            "The checkpoint of step %d was saved by %d process%s, and %d resume%s: random numbers differ from a run "
-            "that keeps the number of processes.",
+            "The checkpoint of step %d was saved by %d process%s, and the run resumes with %d process%s: random "
+            "numbers differ from a run with a constant number of processes.",
             step,
             len(others) + 1,
             "es" if others else "",
             ranks.world_size,
-            "" if ranks.world_size > 1 else "s",
+            "es" if ranks.world_size > 1 else "",
         )
 
 
@@ -130,5 +130,5 @@ def _own_callbacks(parts: Parts) -> dict[str, Callback]:
 
 def _other_dataloaders(saved: int, now: int) -> CheckpointError:
     return CheckpointError(
-        f"the dataloader kept a state on each of {saved} ranks; expected {saved} processes, not {now}."
+        f"the checkpoint contains dataloader states for a world size of {saved}; expected {saved} processes, not {now}."
     )

@@ -1,4 +1,4 @@
-"""`RankedSaver`, which saves the checkpoints of a run that several processes train together."""
+"""`RankedSaver`, which saves the checkpoints of a run in several processes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from loopwright.trainer.save import RunSaver
 class RankedSaver:
     """Saves the checkpoints of a run in process 0. Every process calls the methods in the same order.
 
-    If a method raises an error in process 0, it raises the same error in every process.
+    If a method fails in process 0, every process raises the same error.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         saver: object that saves in process 0; None in the other processes.
     """
 
@@ -53,7 +53,7 @@ class RankedSaver:
         return bool(self._in_first(lambda saver: saver.save(plan, state)))
 
     def begin_stages(self) -> None:
-        """Forget that an earlier fit has finished."""
+        """Remove the record that an earlier fit has finished."""
         self._in_first(lambda saver: saver.begin_stages())
 
     def finish(self, plan: Plan) -> None:
@@ -61,16 +61,16 @@ class RankedSaver:
         self._in_first(lambda saver: saver.finish(plan))
 
     def wait(self) -> None:
-        """Wait until the save in the background has ended, if there is one."""
+        """Wait for a save in the background."""
         self._in_first(lambda saver: saver.wait())
 
     def wait_alone(self) -> None:
-        """Wait as `wait` does, but without the other processes, which may have ended."""
+        """Wait for a save in the background, without communication, because other processes may have ended."""
         if self._saver is not None:
             self._saver.wait()
 
     def wait_or_warn(self) -> None:
-        """Wait as `wait` does, but log its error as a warning if the fit may continue without the checkpoint."""
+        """Wait for a save in the background. Log its error as a warning if the fit may continue without the save."""
         self._in_first(lambda saver: saver.wait_or_warn())
 
     def _in_first(self, act: Callable[[RunSaver], Any]) -> Any:

@@ -82,7 +82,7 @@ def find_run(parts: Parts, path: str | Path | int, run_dir: Path | None) -> Path
     """Return the folder of a checkpoint.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         path: path of the checkpoint; or "last", "best" or a step of this run. If the trainer has not logged the
             monitored metric, the checkpoints in ``run_dir`` determine "best".
         run_dir: run directory of the trainer; None: no run directory.
@@ -119,7 +119,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
     """Read and verify the checkpoint ``folder``, and call the hooks before and after the read.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         folder: folder of the checkpoint.
         weights_only: whether to read only the weights. All entries are read nevertheless if a callback implements
             ``preprocess_checkpoint`` or ``on_load_checkpoint``.

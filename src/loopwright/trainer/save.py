@@ -70,7 +70,7 @@ class RunSaver:
     the directory. After a resume, all checkpoints up to the resumed step belong to the run.
 
     Args:
-        parts: objects of this run.
+        parts: model, device, hooks and other objects of this run; see `Parts`.
         settings: settings that determine when to save, and which checkpoints to keep.
         run_dir: run directory.
     """

@@ -112,7 +112,7 @@ def validate_checkpoints(
     The weights and the step of the run are restored after each checkpoint.
 
     Args:
-        parts: objects of this run, including the hook methods of ``loop`` and the callbacks.
+        parts: model, device, hooks (with the hooks of ``loop``) and other objects of this run; see `Parts`.
         loop: validation loop.
         val_dataloaders: validation dataloaders that the user gave.
         folders: folders of the checkpoints. An entry of None means the weights in memory.

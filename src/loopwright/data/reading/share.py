@@ -1,4 +1,4 @@
-"""`Share`, the rows of each micro-batch that one of several processes reads, and `take_rows` for ready batches."""
+"""`Share`, the rows of each micro-batch that one process reads, and `take_rows`, which selects rows of a batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Share:
     world_size: int = 1
 
     def of(self, keys: list[Any]) -> list[Any]:
-        """Return the keys of this process among the keys of a micro-batch."""
+        """Select the keys of this process from the keys of a micro-batch."""
         return keys[self.rank :: self.world_size]
 
     def num_rows(self, num_rows: int) -> int:
@@ -36,11 +36,11 @@ class Share:
         return len(range(self.rank, num_rows, self.world_size))
 
     def read(self, read: Callable[[Iterator[KeyBlock]], Iterator[Any]], blocks: Iterator[KeyBlock]) -> Iterator[Any]:
-        """Yield the share of each micro-batch, or a `Padding` if this process has no row of the micro-batch.
+        """Yield the rows of this process in each micro-batch, or a `Padding` if this process has no row.
 
         Args:
-            read: function that reads a batch for each block.
-            blocks: index of the pass and keys of all rows, for each micro-batch.
+            read: function that reads one batch for each pair of a pass index and sample keys.
+            blocks: for each micro-batch, the index of the pass and the keys of all rows.
         """
         are_empty: deque[bool] = deque()
 
@@ -54,19 +54,21 @@ class Share:
             yield Padding(batch) if are_empty.popleft() else batch
 
 
-ALL_ROWS = Share()  # the share of a run in one process
+ALL_ROWS = Share()  # the rows of the only process of a run
 
 
 def take_rows(batch: Any, share: Share) -> tuple[Any, int]:
-    """Return the rows of a process in a ready batch, or a `Padding`, and the number of rows in the whole batch.
+    """Return the rows of a process in ``batch``, and the number of rows in ``batch``.
+
+    A process without a row gets a `Padding` that contains the first row.
 
     Raises:
-        DataError: if the tensors of the batch do not have the same first dimension, or if there is no tensor.
+        DataError: if the tensors differ in the size of the first dimension, or if `count_rows` finds no rows.
     """
     num_rows = count_rows(batch)
     if num_rows is None:
-        problem = "a batch cannot be divided over several processes, as its tensors have not the same first dimension"
-        raise DataError(f"{problem}; expected tensors with a row per sample, or a dataloader that shards itself.")
+        problem = "a batch cannot be divided over several processes, because its tensors differ in size"
+        raise DataError(f"{problem}; expected one row per sample, or an IterableDataset that divides its data.")
     num_own = share.num_rows(num_rows)
     rows = slice(share.rank, None, share.world_size) if num_own else slice(0, 1)
     own = select_rows(batch, rows)

@@ -1,4 +1,4 @@
-"""Batch sources for several processes, which wrap the source of a dataloader that is not read by index."""
+"""`CutSource` and `EvenSource`, batch sources for several processes and dataloaders without sample indices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class CutSource:
     """Batch source that reads whole micro-batches from another source, and yields the rows of one process.
 
     Args:
-        source: source of the whole micro-batches, which is the same in every process.
+        source: source of whole micro-batches, which yields equal micro-batches in every process.
         share: rows of this process.
     """
 
@@ -35,11 +35,11 @@ class CutSource:
 
     @property
     def facts(self) -> DataFacts:
-        """Known properties of the dataloader. They describe the whole micro-batches."""
+        """Description of the dataloader. The batch size is the size of whole micro-batches."""
         return self._source.facts
 
     def num_samples(self, batch_index: int) -> None:
-        """Return None. The number of rows is counted in the batch itself."""
+        """Return None: unknown. The rows of each batch are counted instead."""
 
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """Yield the rows of this process in each batch of a pass, beginning with batch ``first`` (from 0)."""
@@ -47,12 +47,12 @@ class CutSource:
             yield take_rows(batch, self._share)[0]
 
     def peek(self) -> tuple[Any] | None:
-        """Return a tuple with the rows of this process in the first batch; None if it cannot be read now."""
+        """Return a tuple with the rows of this process in the first batch; None if this batch cannot be read now."""
         found = self._source.peek()
         return None if found is None else (_without_padding(take_rows(found[0], self._share)[0]),)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """Return the state of the other source."""
+        """Return the state of ``source``."""
         return self._source.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -61,10 +61,10 @@ class CutSource:
 
 
 class EvenSource:
-    """Batch source for dataloaders that read other data in each process, and may end at different micro-batches.
+    """Batch source for dataloaders that yield different data, and maybe different numbers of batches, in each process.
 
-    A process whose dataloader has ended yields a `Padding` until the dataloaders of all processes have ended. If a
-    length is unknown, the processes agree before each micro-batch whether there is one.
+    A process whose dataloader has ended yields a `Padding` until the dataloaders of all processes have ended. If the
+    length of a dataloader is unknown, the processes exchange before each micro-batch whether they have another batch.
 
     Args:
         source: source of the micro-batches of this process.
@@ -91,7 +91,7 @@ class EvenSource:
 
     @property
     def facts(self) -> DataFacts:
-        """Known properties of the dataloader of this process."""
+        """Description of the dataloader of this process."""
         return self._source.facts
 
     def num_samples(self, batch_index: int) -> int | None:
@@ -114,7 +114,7 @@ class EvenSource:
             index += 1
 
     def peek(self) -> tuple[Any] | None:
-        """Return a tuple with the first batch of this process; None if it cannot be read now."""
+        """Return a tuple with the first batch of this process; None if this batch cannot be read now."""
         return self._source.peek()
 
     def state_dict(self) -> dict[str, Any] | None:

@@ -241,7 +241,7 @@ def _check_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _check_amount(setting: str, value: float, limit: float = math.inf) -> float:
-    expected = "a number, 0 or more" if limit == math.inf else "a fraction in [0, 1]"
+    expected = "a finite number, 0 or more" if limit == math.inf else "a fraction in [0, 1]"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refuse_type(setting, value, expected)
     if not (0 <= value < math.inf and value <= limit):

@@ -8,12 +8,12 @@ import re
 # Cells that represent a missing value. Cells are compared without regard to case.
 _MISSING = frozenset({"", "#n/a", "-", ".", "?", "missing", "n/a", "na", "nan", "nil", "none", "null"})
 
-# Numbers with a decimal comma and with points between thousands, such as 1.234,5 and 12.
+# Numbers that may have a decimal comma and points between groups of three digits, such as 1.234,5 or 12.
 _COMMA_NUMBER = re.compile(r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+)(?:,\d*)?(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def is_missing(cell: str) -> bool:
-    """Return whether a cell is empty, or contains a word such as ``NA``."""
+    """Return whether a cell is empty, or equal to a mark of a missing value such as ``NA``."""
     return cell.casefold() in _MISSING
 
 

@@ -1,4 +1,4 @@
-"""`make_strategy`, which joins the other processes of a run and returns the strategy of its settings."""
+"""`make_strategy`, which joins the other processes of a run and returns the strategy that the settings select."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopwright.protocols import Strategy
 
 
 def make_strategy(settings: Device, world: World, device_type: str) -> Strategy:
-    """Return the strategy with which a model is trained. Several processes join each other first.
+    """Return the strategy that trains the model. If there are several processes, first join their process group.
 
     Args:
         settings: device settings of the run.
@@ -20,18 +20,20 @@ def make_strategy(settings: Device, world: World, device_type: str) -> Strategy:
         device_type: type of the device in torch, such as "cuda".
 
     Raises:
-        SettingError: if the settings ask for another number of processes than were started.
-        PeerError: if the processes cannot join.
+        SettingError: if ``settings.num_processes`` differs from the number of processes that were started, or for
+            several processes on MPS.
+        PeerError: if this process cannot join the process group.
     """
     if world.world_size == 1:
         if settings.num_processes > 1:
             started = f"torchrun --nproc-per-node={settings.num_processes}"
             remedy = f"start the script with {started}, or use the command loopwright"
-            raise refuse("num_processes", settings.num_processes, "1, as this process was started alone", remedy)
+            raise refuse("num_processes", settings.num_processes, "1, because this process was started alone", remedy)
         return Single(settings)
     if settings.num_processes not in (1, world.local_world_size):
         started = f"{world.launcher} started {world.local_world_size} on this machine"
-        raise refuse("num_processes", settings.num_processes, f"{world.local_world_size}, as {started}", "leave it out")
+        expected = f"{world.local_world_size}, because {started}"
+        raise refuse("num_processes", settings.num_processes, expected, "leave it out")
     if device_type == "mps":
         raise refuse("kind", "mps", "cpu, gpu or xpu in several processes", "use kind=cpu")
     return Replicated(settings, Together(world, device_type, settings.waits.timeout_seconds))

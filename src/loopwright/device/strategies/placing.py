@@ -1,4 +1,4 @@
-"""Functions that all strategies use: they place a model on its device, and record settings."""
+"""Functions that strategies share: they place a model, record settings, and set the precision of matrix products."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from loopwright.protocols import Accelerator
 
 
 def place(model: nn.Module, settings: Device, device: Accelerator, precision: Precision) -> nn.Module:
-    """Move the model to the device, in place, with the dtype of ``precision``. Compile it if the settings say so.
+    """Move the model to the device, in place, with the dtype of ``precision``. Compile it if ``compile`` is set.
 
     Returns:
-        The same module.
+        The argument ``model``.
 
     Raises:
         SettingError: if the model or its blocks cannot be compiled on this machine.
@@ -34,7 +34,7 @@ def place(model: nn.Module, settings: Device, device: Accelerator, precision: Pr
 
 
 def recorded_settings(settings: Device) -> dict[str, object]:
-    """Return the settings that change results by rounding. A resume with other values is refused."""
+    """Return the settings that affect the rounding of results. A resume with other values is refused."""
     compiling = settings.compiling
     blocks = "" if settings.blocks is None else f", blocks={'+'.join(settings.blocks)}"
     return {
@@ -45,5 +45,5 @@ def recorded_settings(settings: Device) -> dict[str, object]:
 
 
 def computing(settings: Device) -> AbstractContextManager[None]:
-    """Return a context in which float32 matrix multiplications have the precision of the settings."""
+    """Return a context in which float32 matrix multiplications have the precision ``settings.matmul``."""
     return nullcontext() if settings.matmul is None else matmul_precision(settings.matmul)

@@ -17,7 +17,7 @@ from loopwright.device.strategies.placing import computing, place, recorded_sett
 from loopwright.precision import Precision
 from loopwright.protocols import Accelerator, Ranks
 
-# Before version 2.13, torch has another name for the argument that turns off the broadcast of buffers.
+# Name of the argument that turns off the broadcast of buffers. torch 2.13 renamed this argument.
 _SYNC_BUFFERS = (
     "forward_sync_buffers"
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
@@ -29,10 +29,10 @@ _UNUSED = "Expected to have finished reduction in the prior iteration"
 class Replicated:
     """Trains a copy of the model in each process.
 
-    A backward in `synchronised` averages the gradients over the processes. The wrapper around the model is private.
-    Therefore parameters keep their names, and hooks and checkpoints see the model itself.
+    A backward in the context ``synchronised(True)`` averages the gradients over the processes. Hooks and checkpoints
+    get the model itself, without the wrapper `DistributedDataParallel`, so parameter names do not change.
 
-    The wrapper is built before the first step. It is built again if the set of trained parameters has changed.
+    The wrapper is built before the first step. A new wrapper is built if the set of trained parameters has changed.
 
     Args:
         settings: device settings of the run.
@@ -55,12 +55,12 @@ class Replicated:
 
     @property
     def call(self) -> Callable[..., Any]:
-        """The forward in training."""
+        """The forward in training, which calls the model through `DistributedDataParallel`."""
         return self._forward
 
     @property
     def evaluate(self) -> Callable[..., Any]:
-        """The forward in validation, which is the model itself, so that the processes do not communicate.
+        """The forward in validation. This is the model itself, because this forward needs no communication.
 
         Raises:
             RuntimeError: if `set_up` was not called.
@@ -71,11 +71,11 @@ class Replicated:
 
     @property
     def recorded(self) -> dict[str, object]:
-        """The settings that change results by rounding. A resume with other values is refused."""
+        """The settings that affect the rounding of results. A resume with other values is refused."""
         return recorded_settings(self._settings)
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Move the model to the device, in place, with the dtype of ``precision``. Compile it if the settings say so.
+        """Move the model to the device, in place, with the dtype of ``precision``. Compile it if ``compile`` is set.
 
         Raises:
             SettingError: if the model or its blocks cannot be compiled on this machine.
@@ -84,18 +84,21 @@ class Replicated:
         self._device = device.torch_device
 
     def computing(self) -> AbstractContextManager[None]:
-        """Return a context in which float32 matrix multiplications have the precision of the settings."""
+        """Return a context in which float32 matrix multiplications have the precision ``matmul`` of the settings."""
         return computing(self._settings)
 
     def begin_window(self) -> None:
-        """Let the next forward prepare a window, after the hooks that may change which parameters are trained."""
+        """Make the next forward check which parameters are trained, and copy the buffers.
+
+        The check is not done here, because later hooks of the step may change ``requires_grad``.
+        """
         self._is_new_window = True
 
     @contextmanager
     def synchronised(self, is_on: bool) -> Iterator[None]:
         """Return a context for forwards and their backwards. If ``is_on``, gradients are averaged over the processes.
 
-        The gradients of backwards in a context that is off are included in the next average.
+        If ``is_on`` is False, gradients are summed in this process, and the next average includes these sums.
         """
         before, self._is_on = self._is_on, is_on
         try:
@@ -104,10 +107,10 @@ class Replicated:
             self._is_on = before
 
     def take_part(self, loss: Tensor | None) -> None:
-        """Average the gradients with the other processes, if this is done in this micro-batch.
+        """Average the gradients with the other processes, unless the current context is ``synchronised(False)``.
 
         Args:
-            loss: not used; None: there was no forward in this micro-batch.
+            loss: not used by this strategy.
         """
         if self._is_on:
             self._forward(None).backward()
@@ -137,19 +140,19 @@ class Replicated:
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         wrapped = self._prepared() if self._is_new_window or self._wrapped is None else self._wrapped
         try:
-            with nullcontext() if self._is_on else wrapped.no_sync():  # torch looks at this in the forward alone
+            with nullcontext() if self._is_on else wrapped.no_sync():  # torch reads this setting only in the forward
                 return wrapped(*args, **kwargs)
         except RuntimeError as error:
             if _UNUSED not in str(error):
                 raise
-            problem = "A parameter of the model got no gradient in the last step, so the processes cannot average it"
+            problem = "A parameter of the model got no gradient in the last step, so its gradient cannot be averaged"
             raise RuntimeError(f"{problem}: use device.unused_parameters=true.") from error
 
     def _prepared(self) -> DistributedDataParallel:
-        """Return the wrapper, which is built again if the trained parameters have changed. Copy the buffers.
+        """Return the wrapper, and copy the buffers. Build a new wrapper if the trained parameters have changed.
 
-        A save or a validation also copies the buffers. They are therefore copied in every window, so that saves and
-        validations do not change the training.
+        Saves and validations also copy the buffers. Without a copy in every window, the steps of saves and validations
+        would affect the results of the training.
 
         Raises:
             RuntimeError: if the model has no trained parameter.
@@ -160,7 +163,7 @@ class Replicated:
         if self._wrapped is None or list(map(id, trained)) != list(map(id, self._trained)):
             if not trained:
                 raise RuntimeError("The model has no parameter with requires_grad, so it cannot be trained.")
-            self._trained, self._wrapped = trained, None  # the old wrapper must be gone before the new one is built
+            self._trained, self._wrapped = trained, None  # delete the old wrapper before building a new one
             options: dict[str, Any] = {_SYNC_BUFFERS: False}
             if self._device.type != "cpu":
                 options["device_ids"] = [self._device.index]
@@ -172,10 +175,10 @@ class Replicated:
 
 
 def _fix_order(wrapped: DistributedDataParallel, trained: Sequence[nn.Parameter]) -> None:
-    """Let the wrapper choose the order in which it sums the gradients now.
+    """Make the wrapper choose the order in which it sums gradients before its first step.
 
-    Otherwise it would choose another order after its first step. A resumed run would then sum its first gradients in
-    another order than a run that was not interrupted, and the results would differ by rounding.
+    Without this call, the wrapper would change the order after its first step. A resumed run would then sum its first
+    gradients in another order than an uninterrupted run, and the results would differ by rounding.
     """
     wrapped(None).backward()
     with wrapped.no_sync():
@@ -188,7 +191,7 @@ class _Callee(nn.Module):
     """The module that `DistributedDataParallel` wraps.
 
     Args:
-        model: the model.
+        model: model to train.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -196,7 +199,7 @@ class _Callee(nn.Module):
         self.model = model
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the model. Without a batch, return a zero whose gradient is zero for each trained parameter."""
+        """Call the model. If the only argument is None, return 0 with zero gradients for all trained parameters."""
         if args and args[0] is None and len(args) == 1:
             zeros = [each.reshape(-1)[:0].sum() for each in self.model.parameters() if each.requires_grad]
             return torch.stack([each.float() for each in zeros]).sum()

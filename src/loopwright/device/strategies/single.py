@@ -16,12 +16,12 @@ from loopwright.protocols import Accelerator, Ranks
 
 
 class Single:
-    """Trains a model in this process alone.
+    """Trains a model in one process.
 
     `call` and `evaluate` are the module itself, so that a forward needs no additional function call.
 
     Args:
-        settings: device settings of the run, which say whether the model is compiled and converted to channels_last.
+        settings: device settings of the run; None selects the defaults.
     """
 
     is_sharded = False
@@ -55,11 +55,11 @@ class Single:
 
     @property
     def recorded(self) -> dict[str, object]:
-        """The settings that change results by rounding. A resume with other values is refused."""
+        """The settings that affect the rounding of results. A resume with other values is refused."""
         return recorded_settings(self._settings)
 
     def set_up(self, model: nn.Module, device: Accelerator, precision: Precision) -> None:
-        """Move the model to the device, in place, with the dtype of ``precision``. Compile it if the settings say so.
+        """Move the model to the device, in place, with the dtype of ``precision``. Compile it if ``compile`` is set.
 
         Raises:
             SettingError: if the model or its blocks cannot be compiled on this machine.
@@ -67,14 +67,14 @@ class Single:
         self._model = place(model, self._settings, device, precision)
 
     def computing(self) -> AbstractContextManager[None]:
-        """Return a context in which float32 matrix multiplications have the precision of the settings."""
+        """Return a context in which float32 matrix multiplications have the precision ``matmul`` of the settings."""
         return computing(self._settings)
 
     def begin_window(self) -> None:
         """Do nothing, because there is one process."""
 
     def synchronised(self, is_on: bool) -> AbstractContextManager[None]:
-        """Return an empty context, because one process has nothing to synchronise."""
+        """Return a context without effect, because there is one process."""
         return nullcontext()
 
     def take_part(self, loss: Tensor | None) -> None:

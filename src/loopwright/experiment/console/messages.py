@@ -49,7 +49,9 @@ def complain(problem: object) -> None:
 
 @contextmanager
 def warnings_on_one_line() -> Iterator[None]:
-    """While the context is open, print warnings, and log records without a handler, as single lines to standard error.
+    """While the context is open, print each warning to standard error as a single line.
+
+    Each record of `logging` for which no handler exists is also printed as a single line.
 
     Without this context, Python would print control characters in these texts unchanged. A text can contain control
     characters from the name or the content of an untrusted file.

@@ -24,9 +24,10 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def accepts(value: object, annotation: object) -> bool | None:
-    """Return whether ``value`` fits ``annotation``.
+    """Return whether a parameter with the type ``annotation`` accepts ``value``.
 
-    A bool does not fit int. An int fits float, and a list fits tuple. A string does not fit a sequence of strings.
+    An int is accepted for float, and a list for tuple. A bool is refused for int. A string is refused for a sequence of
+    strings.
 
     Returns:
         True or False. None if the annotation is not checked, for example a protocol, a callable or most classes.
@@ -92,14 +93,14 @@ def _accepts_union(value: object, members: Sequence[object]) -> bool | None:
     if any(verdict is True for verdict in verdicts):
         return True
     unjudged = [member for member, verdict in zip(members, verdicts, strict=True) if verdict is None]
-    # For example, "abc" does not fit `lr: float | Tensor`, because a target never receives a Tensor from a string.
+    # For example, "abc" is refused for `lr: float | Tensor`, because a target never receives a Tensor from a string.
     if len(unjudged) < len(members) and all(_is_never(value, member) for member in unjudged):
         return False
     return None
 
 
 def _is_never(value: object, kind: object) -> bool:
-    """Return whether ``value`` is a scalar that does not fit a parameter of the concrete class ``kind``.
+    """Return whether ``value`` is a scalar that a parameter of the concrete class ``kind`` does not accept.
 
     Return False for path and enumeration classes, because many targets convert strings to paths or enumerations.
     """

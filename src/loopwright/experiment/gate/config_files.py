@@ -16,8 +16,8 @@ from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.gate.budget import MAX_CHARACTERS, MAX_VALUES, Budget
 from loopwright.regular_files import read_regular, regular_size
 
-# Maximum number of characters of a number. Longer whole numbers do not fit a float. Python cannot convert a number of
-# 5,000 digits to a string. The time to parse a number such as 1:2:3 grows with the square of its length.
+# Maximum number of characters of a number. Longer whole numbers exceed the range of a float. Python cannot convert a
+# number of 5,000 digits to a string. The time to parse a number such as 1:2:3 grows with the square of its length.
 _MAX_NUMBER = 320
 _MAX_REASON = 200  # maximum number of characters of a YAML loader's error message in a `SettingError`
 

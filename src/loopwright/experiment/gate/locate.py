@@ -24,7 +24,8 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
     Raises:
         SettingError: if the module cannot be imported, if no object has this name, if the object is neither a class nor
             a function, or if another package defines the object. For example, `os.system` is refused even if a trusted
-            package imports it. A name in `LISTED_TARGETS` must be defined in the top-level package of the name.
+            package imports it. The object of a name in `LISTED_TARGETS` must be defined in the package with the first
+            component of this name.
     """
     is_listed = name in LISTED_TARGETS
     package = name.partition(".")[0] if is_listed else trust.package_of(name)
@@ -39,7 +40,9 @@ def locate(name: str, trust: Trust, path: str = "") -> Callable[..., object]:
     if not isinstance(home, str) or not is_inside(home, package):
         raise refuse(where, name, f"an object defined in {package}", f"it is defined in {home}")
     if is_listed and found.__name__ != name.rpartition(".")[2]:
-        raise refuse(where, name, "the name in the definition", f"the object is {home}.{found.__qualname__}")
+        raise refuse(
+            where, name, "the name in the object's definition", f"it is defined as {home}.{found.__qualname__}"
+        )
     return found
 
 
@@ -50,9 +53,8 @@ def _follow(name: str, package: str, where: str) -> object:
     for i, part in enumerate(parts[1:], start=1):
         if isinstance(found, ModuleType):
             if not is_inside(found.__name__, package) and not is_inside(package, found.__name__):
-                raise refuse(
-                    where, name, f"an object defined in {package}", f"it refers to the module {found.__name__}"
-                )
+                refers = f"{'.'.join(parts[:i])} is the module {found.__name__}"
+                raise refuse(where, name, f"an object defined in {package}", refers)
             if not hasattr(found, part):
                 _import(".".join(parts[: i + 1]), name, where, parent=found)
         elif not inspect.isclass(found):

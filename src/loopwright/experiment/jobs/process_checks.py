@@ -1,4 +1,4 @@
-"""`check_processes`, which checks the data and the model of a job that several processes train."""
+"""Functions that check the devices, the data and the model of a job that several processes train."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def check_devices(device: Device) -> None:
-    """Refuse more processes than this machine has devices of the kind. Processes on the CPU need no device.
+    """Refuse more processes than this machine has devices of the kind ``device.kind``. The CPU has no limit.
 
     Raises:
-        SettingError: if there are more processes.
+        SettingError: if there are more processes than devices.
     """
     num_devices = count_devices(device.kind)
     if num_devices is not None and device.num_processes > num_devices:
-        expected = f"{num_devices} or fewer with kind={device.kind}, as this machine has {num_devices}"
+        expected = f"{num_devices} or fewer with kind={device.kind}, because this machine has {num_devices}"
         raise refuse("device.num_processes", device.num_processes, expected, f"use device.num_processes={num_devices}")
 
 
 def check_processes(objects: JobObjects, model: nn.Module | None) -> tuple[str, ...]:
-    """Refuse a batch size with fewer rows than processes. Return notes for the plan.
+    """Refuse a batch size that is smaller than the number of processes. Return notes about batch normalisation.
 
     Args:
         objects: objects of the job.
-        model: model of the job; None: it was not built.
+        model: model of the job; None: the model was not built.
 
     Raises:
         SettingError: if ``data.batch_size`` is smaller than the number of processes.

@@ -31,7 +31,7 @@ _READING = ("data", "model", "callbacks", "loggers", "ckpt_path", "ckpt_paths", 
 _PATH_NAME = re.compile(r"(.*_)?(paths?|files?|filenames?|dirs?|director(y|ies)|folders?|root)|init_from")
 # Settings of the section ``data`` that do not affect which samples are read.
 _NOT_CONTENT = ("data.batch_size", "data.num_workers")
-# Functions that compute the encoding of the data from the files that they read.
+# Functions that compute the encoding of the data (the content of ``data.json``) from the files that they read.
 _SELF_ENCODING = ("loopwright.data.csv", "loopwright.data.image_folder")
 _MAX_CHARACTERS = 300  # maximum length of a line that describes a difference
 
@@ -155,7 +155,8 @@ def to_use_them(node: Mapping[str, Any], encoding: Mapping[str, Any] | None) -> 
         return "restore the data that the run read"
     name = next(iter(given), None)
     example = "data.NAME=VALUE" if name is None else shell_line([override_text(f"data.{name}", given[name])])
-    return f"to use the data as they are now, type one of the settings of the data, such as {example}"
+    remedy = "add a setting of the section data to the command, even with its present value, such as"
+    return f"to accept the data as they are now, {remedy} {example}"
 
 
 def with_directories(error: SettingError, summary: Mapping[str, Any]) -> SettingError:

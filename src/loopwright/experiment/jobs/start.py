@@ -21,7 +21,7 @@ NO_START: Mapping[str, Any] = MappingProxyType(
 
 
 def check_start(job: Job, model: nn.Module | None, optimizer: Any) -> None:
-    """Refuse a checkpoint whose weights or optimizer state cannot be read or do not fit.
+    """Refuse a checkpoint whose weights or optimizer state cannot be read or are incompatible with the job.
 
     This function does not check ``ckpt_path`` of a training run, because `plan_job` checks it.
 
@@ -31,7 +31,7 @@ def check_start(job: Job, model: nn.Module | None, optimizer: Any) -> None:
         optimizer: callable that builds the optimizer.
 
     Raises:
-        CheckpointError: if a checkpoint is missing, cannot be read or does not fit.
+        CheckpointError: if a checkpoint is missing, cannot be read or is incompatible with the job.
         SettingError: if the optimizer cannot be built for the parameters of the model.
     """
     settings = job.settings

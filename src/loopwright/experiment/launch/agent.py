@@ -23,24 +23,23 @@ from loopwright.experiment.console.messages import complain
 from loopwright.experiment.runs.causes import find_cause, processes, read_end, remove_files
 from loopwright.experiment.runs.ending import RunRequest
 
-# Environment variables for the processes that are started: the run directory, and whether process 0 prints only errors.
+# Environment variables for the started processes: the run directory, and whether process 0 prints only warnings.
 DIRECTORY = "LOOPWRIGHT_RUN_DIR"
 QUIET = "LOOPWRIGHT_IS_QUIET"
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
 _CHANGED = ("TORCHELASTIC_SIGNALS_TO_HANDLE", DIRECTORY, QUIET)  # environment variables
 _EXIT_CODES: dict[int, int] = {signal.SIGINT: 130}
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_STUCK_SECONDS = 10.0  # time that a process has to end after another process has ended by an error
+_STUCK_SECONDS = 10.0  # wait before all processes are killed after one process has failed
 
 
 def run_processes(request: RunRequest, device: Device) -> int:
-    """Run ``loopwright WORDS`` in several processes, which train together. Return the exit code of the run.
+    """Run a command line in several processes, which train together. Return the exit code of the run.
 
-    If a process ends by an error, the others end within seconds. Its error is printed once, by process 0 or by this
-    function.
+    If a process fails, the other processes end within seconds. Process 0 or this function prints the error once.
 
     Args:
-        request: the run. Each process carries out the words of its command line.
+        request: run to carry out. Each process executes the command line ``request.words``.
         device: device settings of the run.
     """
     directory = request.directory
@@ -113,7 +112,7 @@ def describe_end(directory: Path, failures: Mapping[int, Any], received: int | N
     """
     cause = find_cause(directory)
     signals = {-failure.exitcode for failure in failures.values()}
-    if received is None and signals and signals <= {*_STOP_SIGNALS}:  # a process was not ready for a signal yet
+    if received is None and signals and signals <= {*_STOP_SIGNALS}:  # no process had set its signal handlers yet
         received = min(signals)
     if received is not None:
         return _EXIT_CODES.get(received, 143), "interrupted"
@@ -132,7 +131,7 @@ def _death(failure: Any) -> str:
 
 
 def _end_stuck_processes(directory: Path, ended: threading.Event) -> None:
-    """Kill processes that still run some seconds after another process has ended by an error."""
+    """Kill all processes that still run `_STUCK_SECONDS` after a process has failed."""
     first: float | None = None
     while not ended.wait(0.25):
         if first is None and find_cause(directory) is not None:
@@ -146,7 +145,7 @@ def _end_stuck_processes(directory: Path, ended: threading.Event) -> None:
 
 @contextmanager
 def _as_before() -> Iterator[None]:
-    """Restore signal handlers and environment variables, which torch's launcher changes."""
+    """Restore, at the end, the signal handlers and environment variables that torch's launcher changes."""
     numbers = [getattr(signal, name) for name in _SIGNALS]
     handlers = {number: signal.getsignal(number) for number in numbers}
     variables = {name: os.environ.get(name) for name in _CHANGED}
@@ -165,7 +164,10 @@ def _as_before() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the log messages of torch's launcher, which repeat signals and the end of each process."""
+    """While the context is open, disable the loggers of torch's launcher.
+
+    Loopwright prints its own messages about signals and failed processes.
+    """
     names = [name for name in logging.root.manager.loggerDict if name.startswith("torch.distributed.elastic")]
     before = {logger: logger.disabled for logger in map(logging.getLogger, names)}
     for logger in before:

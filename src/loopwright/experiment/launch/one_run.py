@@ -1,4 +1,4 @@
-"""`launch`: checks a job, creates its run directory, and carries out the run in this process."""
+"""`launch`: checks a job, creates its run directory, and carries out the run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             the run directory.
 
     Raises:
-        SettingError: for a wrong setting, before the run directory is created.
+        SettingError: for an invalid setting, before the run directory is created.
         CheckpointError: for a checkpoint that does not exist, before the run directory is created.
     """
     if job.directory is not None and not is_own_launch():
@@ -46,7 +46,7 @@ def launch(line: CommandLine, job: Job, trust: Trust, supervised: Supervised | N
             trust=trust,
             objects=ready.objects,
         )
-        del ready  # from here, only the request refers to the objects
+        del ready  # after this line, only the request refers to the objects
         try:
             if job.source is not None:
                 if not ranks.rank:

@@ -1,4 +1,4 @@
-"""Functions for a process that trains together with others: it joins them, runs, and ends without blocking them."""
+"""Functions for one process of a distributed run: join the other processes, run, and end without blocking them."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ from loopwright.protocols import Ranks
 from loopwright.seeding import draw_seed
 
 _POLL_SECONDS = 0.25
-_END_SECONDS = 8.0  # time that a process has to end after another process has ended by an error
-_RECORD_SECONDS = 60.0  # time that process 0 has to record the end of a run
+_END_SECONDS = 8.0  # wait before this process exits after another process has failed
+_RECORD_SECONDS = 60.0  # longest wait of other processes until process 0 has recorded the end of the run
 
 
 @contextmanager
 def joined(device: Any, trust: Trust) -> Iterator[Ranks]:
     """Join the processes that a launcher has started. The context yields the `Ranks` of this process.
 
-    The CPU threads of the machine are divided over the processes.
+    Each process uses an equal share of torch's CPU threads.
 
     Args:
         device: section ``device`` of the configuration.
         trust: packages that the user trusts.
 
     Raises:
-        SettingError: if a setting of the device is wrong, or a variable of the launcher.
-        PeerError: if another process ends before all have joined.
+        SettingError: if a setting of the device or an environment variable of the launcher is invalid.
+        PeerError: if another process ends before all processes have joined.
     """
     world = read_world(os.environ)
     if world.world_size == 1:
@@ -66,28 +66,32 @@ def joined(device: Any, trust: Trust) -> Iterator[Ranks]:
     if world.rank:
         warnings.simplefilter("ignore")  # process 0 prints the same warnings
     settings = instantiate(device, trust, "device")
-    assert isinstance(settings, Device), "checked before"
+    assert isinstance(settings, Device), "the section device builds a Device"
     accelerator = open_device(settings, world.local_rank)
     torch.set_num_threads(max(1, torch.get_num_threads() // world.local_world_size))
     yield Together(world, accelerator.torch_device.type, settings.waits.timeout_seconds)
 
 
 def is_own_launch() -> bool:
-    """Return whether Loopwright started the processes, and not a launcher such as torchrun."""
+    """Return True if Loopwright started the processes; False if another launcher, such as torchrun, started them."""
     return DIRECTORY in os.environ
 
 
 def directory_of_launch(ranks: Ranks, make: Callable[[], Path]) -> Path:
-    """Return the run directory of all processes. Process 0 calls ``make``, unless Loopwright started the processes."""
+    """Return the run directory, which all processes share.
+
+    If Loopwright started the processes, the directory already exists. Otherwise, process 0 calls ``make``.
+    """
     if ranks.world_size > 1 and is_own_launch():
         return Path(os.environ[DIRECTORY])
     return Path(ranks.share_bytes(None if ranks.rank else os.fsencode(make())).decode())
 
 
 def as_ranked(job: Job, ranks: Ranks) -> Job:
-    """Return the job of one of several processes: with a seed, and with the number of processes on this machine.
+    """Return a copy of ``job`` with its seed and the number of processes on this machine.
 
-    If the configuration sets no seed, all processes get the seed that process 0 draws.
+    If the configuration sets no seed, all processes get the seed that process 0 draws. For a run of one process,
+    ``job`` is returned unchanged.
     """
     if ranks.world_size == 1:
         return job
@@ -102,8 +106,8 @@ def as_ranked(job: Job, ranks: Ranks) -> Job:
 def run_rank(request: RunRequest, ranks: Ranks) -> int:
     """Carry out a run as one of several processes. Return the exit code of the run.
 
-    A process that Loopwright started exits here, with code 0 for torch's launcher. With another code, the launcher
-    would end the other processes before process 0 has recorded the end of the run.
+    A process that Loopwright started exits here with exit code 0. After any other exit code, torch's launcher would end
+    the other processes before process 0 has recorded the end of the run.
     """
     if not is_own_launch():
         begin(request.directory, ranks.rank)
@@ -155,7 +159,10 @@ def _follow(request: RunRequest, ranks: Ranks) -> int:
 
 
 def _begin_own(directory: Path, rank: int) -> None:
-    """Begin as a process that Loopwright started: write the process ID, redirect the output, and watch the others."""
+    """Write the ID of this process, redirect its output to a file, and watch the other processes.
+
+    Called in processes that Loopwright started. The output of process 0 is not redirected.
+    """
     begin(directory, rank)
     if rank:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -166,7 +173,7 @@ def _begin_own(directory: Path, rank: int) -> None:
 
 
 def _watch(directory: Path, rank: int, parent: int) -> None:
-    """End this process if another process has ended by an error, or if the process that started it has ended."""
+    """End this process after another process has failed, or after the parent of this process has ended."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1})
     while os.getppid() == parent and find_cause(directory, without=rank) is None:
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""`run_job`: runs a checked job in this process, or starts several processes for it."""
+"""`run_job`: runs a checked job in this process, or starts several processes for the job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loopwright.protocols import Ranks
 
 
 def starts_processes(job: Job, ranks: Ranks) -> bool:
-    """Return whether this process starts several processes for the job, instead of training itself."""
+    """Return True if this process starts several processes for the job; False if this process trains."""
     assert isinstance(job.device, Device), "settle() builds the device settings"
     return ranks.world_size == 1 and job.device.num_processes > 1
 
@@ -20,11 +20,11 @@ def starts_processes(job: Job, ranks: Ranks) -> bool:
 def run_job(request: RunRequest, ranks: Ranks) -> int:
     """Run a checked job, and return the exit code of the run.
 
-    The run directory must not be locked.
+    No process may hold the lock of the run directory.
 
     Args:
-        request: the run. If several processes are started, each of them carries out the words of its command line.
-        ranks: processes that train together, of which this process is one.
+        request: run to carry out. If several processes are started, each executes the command line ``request.words``.
+        ranks: processes of the run, including this process.
     """
     if ranks.world_size > 1:
         return run_rank(request, ranks)

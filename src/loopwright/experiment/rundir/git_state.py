@@ -49,8 +49,9 @@ def git_state(directory: Path) -> tuple[dict[str, Any], str | None]:
     are appended. The bytes on the disk are compared: git runs no filter, text conversion or external diff program, and
     fetches no objects.
 
-    The contents of changed files are recorded up to 64 MiB in total. A file that exceeds this limit is recorded by a
-    Git LFS pointer with the file's SHA-256. A file of more than 1 GiB is recorded by its size.
+    The contents of changed files are recorded up to 64 MiB in total. A file that is larger than the rest of
+    this limit is recorded as a Git LFS pointer with the SHA-256 of the file. A file of more than 1 GiB is recorded by
+    its size.
 
     Returns:
         The keys ``commit`` and ``is_dirty``, and the text of the changes. All values are None without a checkout. If
@@ -102,7 +103,8 @@ class _Checkout:
         top: top folder of the working tree.
         git_dir: folder that contains HEAD and the index.
         prefix: path of ``top`` in the outermost checkout with a slash at its end; empty for the outermost checkout.
-        record: remaining limits, and the folder for temporary files. A checkout shares the record with its submodules.
+        record: bytes and seconds that may still be used, and the folder for temporary files. A checkout shares the
+            record with its submodules.
     """
 
     def __init__(self, top: Path, git_dir: Path, prefix: str, record: Record) -> None:

@@ -1,7 +1,8 @@
-"""Files with which the processes of one run tell each other why a process has ended.
+"""Functions that write and read the files in which the processes of a run record why a process has ended.
 
-They are in the folder ``ranks`` of the run directory: ``process-1.json`` has the process ID of rank 1, ``cause-1.json``
-the error that ended it, and ``ended.json`` the exit code of the whole run, written by process 0.
+The folder ``ranks`` of the run directory contains these files. For example, ``process-1.json`` contains the process ID
+of rank 1, and ``cause-1.json`` contains the error that ended rank 1. Process 0 writes the exit code of the whole run to
+``ended.json``.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from loopwright.regular_files import read_regular, replace_file
 FOLDER = "ranks"
 _MAX_BYTES = 1 << 20
 _POLL_SECONDS = 0.05
-_WRITE_SECONDS = 0.5  # time in which the file of an ended process becomes visible
+_WRITE_SECONDS = 0.5  # wait for the file ``cause-*.json`` of a process that has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """Why a process has ended.
+    """The reason why a process has ended.
 
     Args:
         rank: index of the process.
-        line: message on one line.
+        line: error message on one line.
         traceback: traceback of the error; empty if there is none.
-        is_own: whether the error arose in this process. False if the process met the end of another process.
-        exit_code: exit code of a run that ends for this cause.
+        is_own: True if the error arose in this process; False if it is a consequence of the end of another process.
+        exit_code: exit code of the run after this error.
         seconds: time of the end, in seconds since 1970.
     """
 
@@ -48,14 +49,14 @@ class Cause:
 
 
 def begin(directory: Path, rank: int) -> None:
-    """Write the ID of this process."""
+    """Write the ID of this process to the file ``process-RANK.json``."""
     folder = directory / FOLDER
     folder.mkdir(exist_ok=True)
     _write(folder / f"process-{rank}.json", {"process_id": os.getpid()})
 
 
 def write_cause(directory: Path, rank: int, error: BaseException, exit_code: int) -> None:
-    """Write why this process ends. An error in writing is ignored, because the process ends anyway."""
+    """Write the error that ends this process. An `OSError` is ignored, because the process ends anyway."""
     cause = Cause(
         rank=rank,
         line=one_line_of(error),
@@ -70,7 +71,7 @@ def write_cause(directory: Path, rank: int, error: BaseException, exit_code: int
 
 
 def write_end(directory: Path, exit_code: int) -> None:
-    """Write the exit code of the run."""
+    """Write the exit code of the run to the file ``ended.json``."""
     _write(directory / FOLDER / "ended.json", {"exit_code": exit_code})
 
 
@@ -81,13 +82,14 @@ def read_end(directory: Path) -> int | None:
 
 
 def find_cause(directory: Path, *, without: int | None = None, within_seconds: float = 0.0) -> Cause | None:
-    """Return the first error that ended a process; None if no process has ended for its own error.
+    """Return the earliest error that arose in a process of the run; None if there is no cause.
 
-    Without such an error, the cause is the death of a process that left no file, for example by the signal SIGKILL.
+    If no process has recorded such an error, the cause is the end of a process that recorded no error, for example
+    because of the signal SIGKILL.
 
     Args:
         directory: run directory.
-        without: rank of a process that is ignored.
+        without: rank of a process to ignore; None: no process is ignored.
         within_seconds: seconds to wait for a cause.
     """
     deadline = time.monotonic() + within_seconds
@@ -109,7 +111,7 @@ def find_cause(directory: Path, *, without: int | None = None, within_seconds: f
 
 
 def processes(directory: Path) -> Iterator[tuple[int, int]]:
-    """Yield the rank and the process ID of each process that has begun on this machine."""
+    """Yield the rank and the process ID of each process that has called `begin`."""
     for path in sorted((directory / FOLDER).glob("process-*.json")):
         rank, process_id = path.stem.partition("-")[2], _read(path).get("process_id")
         if rank.isdigit() and isinstance(process_id, int):
@@ -117,7 +119,7 @@ def processes(directory: Path) -> Iterator[tuple[int, int]]:
 
 
 def remove_files(directory: Path) -> None:
-    """Remove the files of the last start of a run, so that they are not mistaken for files of this start."""
+    """Remove the files that an earlier start of the run has left, because this start must not read them."""
     for path in (directory / FOLDER).glob("*"):
         with suppress(OSError):
             path.unlink()
@@ -134,7 +136,7 @@ def _causes(directory: Path) -> Iterator[Cause]:
 
 
 def _is_alive(process_id: int) -> bool:
-    """Return whether a process runs. A process that has ended, and that its parent has not waited for, does not run."""
+    """Return whether a process runs. A zombie process does not run."""
     with suppress(OSError, IndexError):
         return Path(f"/proc/{process_id}/stat").read_text(encoding="ascii", errors="replace").rsplit(")")[1][1] != "Z"
     try:

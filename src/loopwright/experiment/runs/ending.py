@@ -35,7 +35,7 @@ from loopwright.protocols import StopsAgain
 from loopwright.records import draw_curves
 from loopwright.trainer import Trainer
 
-_CAUSE_SECONDS = 5.0  # time to wait for the file of the process that has ended
+_CAUSE_SECONDS = 5.0  # longest wait for the error of the process that has failed
 _log = logging.getLogger("loopwright")
 
 
@@ -46,7 +46,7 @@ class RunRequest:
     Args:
         job: checked job with a seed and a number of threads.
         directory: existing run directory. The directory contains a run only if ``resume_from`` is given.
-        words: words of the command line, beginning with ``loopwright``.
+        words: command line as a list of words, beginning with ``loopwright``.
         trust: packages that the user trusts.
         objects: objects that were built when the job was checked. With None, `carry_out` builds the objects.
         is_quiet: whether only logged warnings and errors are printed. True for the jobs of a sweep.
@@ -136,7 +136,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
 
 
 def _ignore_sigterm() -> None:
-    """Ignore SIGTERM until this process ends. A launcher sends it to the other processes when one has ended."""
+    """Ignore SIGTERM until this process ends. A launcher sends SIGTERM to this process if another process has ended."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -182,7 +182,7 @@ def next_commands(
     Args:
         request: request for the run.
         state: state of the run, as in `Ended`. For "completed", one command trains for longer. For "stopped", one
-            command resumes the run with ``continue_with``. For any other state, one command resumes it without changes.
+            command resumes the run with ``continue_with``. For any other state, one command resumes the run.
         plan: plan of a completed fit. With None, no command that trains for longer is returned.
         continue_with: overrides with which a stopped run trains further when it is resumed.
     """

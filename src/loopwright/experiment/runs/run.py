@@ -101,14 +101,14 @@ def carry_out(request: RunRequest) -> Ended:
     writer = DirectoryWriter(request.directory, job.settings, is_resumed=is_resumed, mask=masking(request.trust))
     live = Live()
     try:
-        with deterministic_operations(job.settings.deterministic):  # an error here is recorded too
+        with deterministic_operations(job.settings.deterministic):  # an error of this context is also recorded
             return _carry_out(request, writer, live)
     except BaseException as error:  # noqa: BLE001  (the traceback of a raised error would keep the model in memory)
         return end_by(error, writer, live, request)
 
 
 def follow(request: RunRequest) -> None:
-    """Take part in a run as a process other than process 0. Nothing is recorded or printed.
+    """Carry out a run in a process other than process 0. This process records and prints nothing.
 
     Raises:
         Exception: any error of the run.
@@ -217,7 +217,7 @@ def _fit(
         result = trainer.fit(data.train, data.val, init_from=start, strict=strict, init_optimizer=init_optimizer)
     else:
         result = trainer.fit(data.train, data.val, ckpt_path=start)
-    if result.state == "interrupted":  # by another process; a signal to this process has raised already
+    if result.state == "interrupted":  # the signal was sent to another process
         raise KeyboardInterrupt if trainer.stop_reason == "SIGINT" else SystemExit(143)
     best = None if result.best is None else asdict(result.best)
     step, num_steps = f"global_step {result.global_step:,}", result.plan.total_steps

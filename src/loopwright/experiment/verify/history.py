@@ -34,7 +34,7 @@ def history_notes(summary: Mapping[str, Any], plan: Plan | None, objects: JobObj
     Args:
         summary: summary of the recorded run. The summary may contain invalid values.
         plan: plan with which the run is repeated; None for a validation.
-        objects: objects with which the run is repeated.
+        objects: data, optimizer, schedulers and other objects with which the run is repeated.
     """
     recorded = summary.get("resumes")
     resumes = [each for each in recorded if isinstance(each, dict)] if isinstance(recorded, list) else []
@@ -72,7 +72,7 @@ def _read_extension(resume: Mapping[str, Any]) -> _Extension | None:
 
 
 def _changed_rates(extension: _Extension, plan: Plan, objects: JobObjects) -> bool:
-    """Return whether the recorded steps before an extension had other learning rates than these steps in ``plan``."""
+    """Return whether the learning rates before an extension differ between the recorded run and ``plan``."""
     if not plan.start_step <= extension.step:
         return False
     lengths = (extension.old_stop - plan.start_step, plan.fit_steps)
@@ -107,7 +107,8 @@ def _data_notes(summary: Mapping[str, Any], *, trains: bool, validates: bool) ->
     if not lacking:
         return []
     data_names = " and ".join(_PARTS[name] for name in lacking)
-    why = "only Loopwright's own data sets of at most 256 MiB are hashed"
+    why = "was recorded, because only Loopwright's own data sets of at most 256 MiB are hashed"
     name = "sha256" if len(lacking) > 1 else f"{lacking[0]}_sha256"
-    remedy = f"to record one in new runs, return Splits(…, facts={{'{name}': …}}) with your own hash"
-    return [Note(f"data: no hash recorded of the {data_names} data: {why}; {remedy}", f"other {data_names} data")]
+    function = "from the function that creates the data"
+    remedy = f"to record a hash in new runs, return Splits(…, facts={{'{name}': …}}) with your own hash {function}"
+    return [Note(f"data: no hash of the {data_names} data {why}; {remedy}", f"other {data_names} data")]
