@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -193,6 +193,10 @@ class Strategy(Protocol):
 
         Every process must call this method.
         """
+        ...
+
+    def join(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return a sharded tensor of this shape of which this process stores ``rows``; ``rows`` if nothing is sharded."""
         ...
 
 

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from loopwright.callbacks.saved_state import check_counts, check_names
 from loopwright.errors import NonFiniteError, SettingError, refuse, refuse_type
 from loopwright.hooks import Callback
+from loopwright.sharded_tensors import own_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,6 +32,8 @@ class StopOnNonFinite(Callback):
 
     With ``precision=fp16``, only losses are checked: there, an update whose gradients are infinite is skipped, and the
     scale of the loss is lowered.
+
+    With ``device.strategy=fsdp``, each process checks the rows that it stores. A fault in one process counts in all.
 
     Before a save, parameters and buffers are checked. A parameter or buffer that was not finite at the start of the
     fit, such as a mask with infinite entries, is excluded.
@@ -123,9 +126,10 @@ class StopOnNonFinite(Callback):
             NonFiniteError: if a loss or gradient is not finite and no more updates may be skipped. The message names
                 the step, the learning rate and the last checkpoint.
         """
-        if not self._losses:
+        is_shared = trainer.is_sharded and (self._every_step or self._is_first or trainer.is_log_step)
+        if not self._losses and not is_shared:  # with shared checks, this process may have had no items in the step
             return
-        losses, counts = torch.stack(self._losses), self._num_items
+        losses, counts = torch.stack(self._losses or [torch.zeros(())]), self._num_items
         self._losses, self._num_items = [], []
         self._is_first = False
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -134,7 +138,10 @@ class StopOnNonFinite(Callback):
         is_loss_finite, is_gradient_finite = torch.stack(
             [losses.isfinite().all(), gradients.isfinite().to(losses.device)]
         ).tolist()  # waits for the device once
-        if is_loss_finite and is_gradient_finite:
+        is_finite = is_loss_finite and is_gradient_finite
+        if is_shared:
+            is_finite = not trainer.is_in_any_process(not is_finite)
+        if is_finite:
             self._num_skipped_in_a_row = 0
             return
         if self._num_skipped_in_a_row >= self._skip:
@@ -161,7 +168,10 @@ class StopOnNonFinite(Callback):
         parameters = [each for name, each in model.named_parameters() if name not in self._infinite_at_start]
         buffers = [buffer for name, buffer in model.named_buffers() if shapes.get(name) == buffer.shape]
         for what, tensors in (("weights", parameters), ("buffers", buffers)):
-            if not _largest([tensor.detach() for tensor in tensors]).isfinite():
+            is_finite = bool(_largest([tensor.detach() for tensor in tensors]).isfinite())
+            if trainer.is_sharded:
+                is_finite = not trainer.is_in_any_process(not is_finite)
+            if not is_finite:
                 raise NonFiniteError(
                     f"The {what} are not finite after step {trainer.global_step}{_rates(trainer.optimizer)}; "
                     f"they are not saved. {self._remedy(trainer)}"
@@ -220,7 +230,7 @@ def _largest(tensors: list[Tensor]) -> Tensor:
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
     """Return the largest magnitude in each tensor, on the first tensor's device; 0 if a tensor has no floats."""
-    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
+    dense = [tensor.coalesce().values() if tensor.is_sparse else own_rows(tensor) for tensor in tensors]
     is_number = [bool(t.numel()) and (t.is_floating_point() or t.is_complex()) for t in dense]
     numbers = [t for t, is_one in zip(dense, is_number, strict=True) if is_one]
     found = iter(torch._foreach_norm(numbers, ord=torch.inf) if numbers else ())

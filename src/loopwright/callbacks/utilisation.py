@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loopwright.callbacks.peak_flops import peak_flops_of
-from loopwright.errors import refuse, refuse_type
+from loopwright.errors import SettingError, refuse, refuse_type
 from loopwright.hooks import Callback
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Utilisation(Callback):
             known GPUs. If the device is unknown, a warning is logged once and only FLOP/s are logged.
 
     Raises:
-        SettingError: if ``peak_flops`` is not a positive number.
+        SettingError: if ``peak_flops`` is not a positive number; when the fit starts, if each process stores only a
+            part of the weights.
     """
 
     def __init__(self, peak_flops: float | None = None) -> None:
@@ -49,6 +50,9 @@ class Utilisation(Callback):
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Look up the peak of the device."""
+        if trainer.is_sharded:
+            problem = ": Utilisation cannot count the operations of a model with device.strategy=fsdp"
+            raise SettingError("callbacks", f"{problem}; remove it, or use device.strategy=ddp.")
         self._flops_per_unit, self._num_units, self._seconds = None, 0, 0.0
         name, dtype = trainer.measures.device_name, _dtype(trainer)
         self._peak = self._given or peak_flops_of(name, dtype)

@@ -84,7 +84,9 @@ class Device:
             compiled.
         blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
         strategy: how several processes train one model. "ddp": each process has a copy of the model. "fsdp": each
-            process stores a part of each weight.
+            process stores a part of each weight. With one process, this setting has no effect.
+        reshard: with "fsdp", whether gathered weights are freed after the forward of their block, and gathered again in
+            the backward. If not, a step takes less time and more memory.
         unused_parameters: with "ddp", whether a parameter may get no gradient in a step. If so, a step takes longer.
         waits: limits of the time for which processes wait for each other.
 
@@ -102,6 +104,7 @@ class Device:
     compile: str | Mapping[str, object] | None = None
     blocks: Sequence[str] | None = None
     strategy: str = "ddp"
+    reshard: bool = True
     unused_parameters: bool = False
     waits: Waits = Waits()
 
@@ -120,7 +123,7 @@ class Device:
         if self.matmul is not None and self.matmul not in MATMUL:
             hint = did_you_mean(str(self.matmul), MATMUL).strip()
             raise refuse("matmul", self.matmul, f"{', '.join(MATMUL)} or null", hint)
-        for name in ("channels_last", "unused_parameters"):
+        for name in ("channels_last", "reshard", "unused_parameters"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse_type(name, getattr(self, name), "true or false")
         if not isinstance(self.waits, Waits):
@@ -141,8 +144,10 @@ class Device:
             raise refuse_type("blocks", blocks, expected)
         if not blocks or not all(isinstance(name, str) for name in blocks):
             raise refuse("blocks", blocks, expected)
-        if compiling is None or compiling.target != "blocks":
-            raise refuse("blocks", blocks, "null unless blocks are compiled", "use compile=blocks")
+        is_compiled = compiling is not None and compiling.target == "blocks"
+        if not is_compiled and self.strategy != "fsdp":
+            expected = "null unless blocks are compiled or sharded"
+            raise refuse("blocks", blocks, expected, "use compile=blocks or strategy=fsdp")
 
 
 def choose_num_threads(device: Device, num_parameters: int | None) -> int:

@@ -187,6 +187,20 @@ class TrainerView:
         return self._parts.strategy.ranks.world_size
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether each process stores only some rows of each parameter, as with ``device.strategy=fsdp``."""
+        return self._parts.strategy.is_sharded
+
+    def is_in_any_process(self, flag: bool) -> bool:
+        """Return whether ``flag`` is True in any of the processes that train together.
+
+        Every process must call this method, and waits for the others. With one process, the result is ``flag``.
+        """
+        count = torch.tensor(float(flag))
+        self._parts.strategy.ranks.add(count).wait()
+        return bool(count)
+
+    @property
     def is_first_iteration(self) -> bool:
         """Whether the current micro-batch is the first of its train loop, or of the validation of its dataloader."""
         return self._parts.state.batch_idx == 0
