@@ -196,7 +196,7 @@ class Strategy(Protocol):
         ...
 
     def join(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
-        """Return a sharded tensor of this shape of which this process stores ``rows``; ``rows`` if nothing is sharded."""
+        """Return a sharded tensor of this shape with ``rows`` in this process. Return ``rows`` if none is sharded."""
         ...
 
 

@@ -18,6 +18,12 @@ def is_sharded(value: object) -> bool:
     return isinstance(value, Tensor) and type(value) not in _WHOLE and hasattr(value, "to_local")
 
 
+def has_own_rows(tensor: Tensor) -> bool:
+    """Return whether a sharded tensor is cut along its first dimension, and not copied or cut in another way."""
+    sharded: Any = tensor
+    return all(each.is_shard(0) for each in sharded.placements)
+
+
 def own_rows(tensor: Tensor) -> Tensor:
     """Return the rows of a sharded tensor that this process stores, without a copy. Return any other tensor itself."""
     if not is_sharded(tensor):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -12,10 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from loopwright.errors import CheckpointError, on_one_line
 from loopwright.regular_files import is_sparse, open_regular
 
 SCHEMA = 1
+SHARDED_SCHEMA = 2  # several processes have written their rows of each tensor into files of their own
 
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -23,7 +27,9 @@ STATE_TENSORS = "state.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
 
-DATA_FILES = (MODEL, OPTIMIZER, STATE_TENSORS, STATE)
+TENSOR_FILES = (MODEL, OPTIMIZER, STATE_TENSORS)
+DATA_FILES = (*TENSOR_FILES, STATE)
+MAX_SHARDS = 99_999  # the names of the files have five digits
 
 TEMPORARY_PREFIX = ".tmp-"
 STEP_FOLDER = re.compile(r"step_(\d+)")
@@ -33,6 +39,7 @@ MAX_STATE_BYTES = 256 << 20
 # Largest number of commas in the JSON file, about one per value. Parsing this number of values takes seconds.
 MAX_STATE_COMMAS = 4 << 20
 
+_SUFFIX = ".safetensors"
 _CHUNK_BYTES = 1 << 22
 # An optimizer state of zeros is a hole on some file systems, so smaller tensor files may consist of holes.
 _LEAST_SPARSE_BYTES = 1 << 34
@@ -60,6 +67,13 @@ class Manifest:
     torch: str
     loopwright: str
     files: Mapping[str, FileRecord]
+    shards: int | None = None  # number of processes that have written their rows; None: the tensors are not sharded
+
+    @classmethod
+    def of(cls, step: int, world_size: int, files: Mapping[str, FileRecord], *, shards: int | None = None) -> Manifest:
+        """Return the manifest of files that this version of Loopwright has written."""
+        versions = {"torch": torch.__version__, "loopwright": _version()}
+        return cls(step=step, world_size=world_size, files=files, shards=shards, **versions)
 
     def to_bytes(self) -> bytes:
         """Return the content of the manifest file.
@@ -67,7 +81,21 @@ class Manifest:
         Equal manifests have equal bytes. The bytes include the SHA-256 of the other values, so that any changed bit is
         detected.
         """
-        return _sign({"schema": SCHEMA, **asdict(self)})
+        values = asdict(self)
+        if self.shards is None:
+            return _sign({"schema": SCHEMA, **{name: each for name, each in values.items() if name != "shards"}})
+        return _sign({"schema": SHARDED_SCHEMA, **values})
+
+
+def shard_name(name: str, rank: int, num_shards: int) -> str:
+    """Return the name of the file with the rows of one process, such as ``model-00001-of-00004.safetensors``.
+
+    Args:
+        name: one of `TENSOR_FILES`.
+        rank: index of the process, from 0.
+        num_shards: number of processes.
+    """
+    return f"{name.removesuffix(_SUFFIX)}-{rank + 1:05d}-of-{num_shards:05d}{_SUFFIX}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -75,17 +103,18 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         CheckpointError: if the folder is missing or a link; if the manifest is missing, damaged or of another schema
-            version; if the manifest does not list exactly the files in `DATA_FILES`; or if its step differs from the
-            step in the folder name.
+            version; if the manifest does not list exactly the files in `DATA_FILES`, or their shards; or if its step
+            differs from the step in the folder name.
     """
     check_folder(folder)
     data = read_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     values = parse_json(folder, MANIFEST, data)
     if not _is_signed(values, data):
         raise fault(folder, MANIFEST, "damaged: its content does not match the SHA-256 in it")
-    if values.get("schema") != SCHEMA:
+    if values.get("schema") not in (SCHEMA, SHARDED_SCHEMA):
         remedy = f"use loopwright {values.get('loopwright')!r:.40}, which wrote this checkpoint"
-        raise fault(folder, MANIFEST, f"schema={values.get('schema')!r:.40}: expected {SCHEMA}; {remedy}")
+        expected = f"expected {SCHEMA} or {SHARDED_SCHEMA}"
+        raise fault(folder, MANIFEST, f"schema={values.get('schema')!r:.40}: {expected}; {remedy}")
     try:
         manifest = Manifest(
             step=_count(values["step"], least=0),
@@ -96,17 +125,33 @@ def read_manifest(folder: Path) -> Manifest:
                 name: FileRecord(num_bytes=_count(record["num_bytes"], least=0), sha256=_digest(record["sha256"]))
                 for name, record in values["files"].items()
             },
+            shards=None if values["schema"] == SCHEMA else _count(values["shards"], least=1, most=MAX_SHARDS),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise fault(folder, MANIFEST, f"not a manifest ({type(error).__name__}: {error})") from error
-    if set(manifest.files) != set(DATA_FILES):
-        raise fault(folder, MANIFEST, f"lists other files than {', '.join(DATA_FILES)}")
+    _check_files(folder, manifest)
     if manifest.to_bytes() != data:
         raise fault(folder, MANIFEST, "not a manifest (it has unknown fields or malformed values)")
     named = STEP_FOLDER.fullmatch(folder.name)
     if named and int(named[1]) != manifest.step:
         raise fault(folder, MANIFEST, f"belongs to step {manifest.step}, but the folder is named after another step")
     return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that does not list exactly the files of a checkpoint."""
+    shards, found = manifest.shards, set(manifest.files)
+    if shards is None:
+        if found != set(DATA_FILES):
+            raise fault(folder, MANIFEST, f"lists other files than {', '.join(DATA_FILES)}")
+        return
+    if shards != manifest.world_size:
+        raise fault(folder, MANIFEST, f"{shards} shards of {manifest.world_size} processes; expected equal numbers")
+    names = {STATE, *(shard_name(name, rank, shards) for name in TENSOR_FILES for rank in range(shards))}
+    if found != names:
+        missing = ", ".join(sorted(names - found)[:1])
+        problem = f"lacks {missing}" if missing else f"lists {min(found - names)}"
+        raise fault(folder, MANIFEST, f"{problem}; expected {STATE}, and {len(TENSOR_FILES)} files for each shard")
 
 
 def check_folder(folder: Path) -> None:
@@ -150,16 +195,25 @@ def read_file(folder: Path, name: str, record: FileRecord | None = None, max_byt
 
 def verify_file(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> None:
     """Raise `CheckpointError` unless the file matches ``record``; at most 4 MiB are in memory at a time."""
+    os.close(open_verified(folder, name, record, max_bytes))
+
+
+def open_verified(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> int:
+    """Check a file as `verify_file` does, and return a descriptor from which it can be read."""
     descriptor, _ = _open(folder, name, record, max_bytes)
     hasher = hashlib.sha256()
     try:
-        with open(descriptor, "rb", buffering=0) as file:
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 hasher.update(chunk)
-    except OSError as error:
-        raise fault(folder, name, _reason(error)) from error
-    if hasher.hexdigest() != record.sha256:
-        raise fault(folder, name, "damaged: its SHA-256 is not the one in the manifest")
+        if hasher.hexdigest() != record.sha256:
+            raise fault(folder, name, "damaged: its SHA-256 is not the one in the manifest")
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, OSError):
+            raise fault(folder, name, _reason(error)) from error
+        raise
+    return descriptor
 
 
 def parse_json(folder: Path, name: str, data: bytes) -> Any:
@@ -229,8 +283,15 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _count(value: object, least: int) -> int:
-    if type(value) is not int or not least <= value < 1 << 63:
+def _version() -> str:
+    try:
+        return importlib.metadata.version("loopwright")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _count(value: object, least: int, most: int = (1 << 63) - 1) -> int:
+    if type(value) is not int or not least <= value <= most:
         raise ValueError(f"expected a whole number, {least} or more, not {value!r:.40}")
     return value
 
