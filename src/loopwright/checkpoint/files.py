@@ -147,11 +147,12 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         return
     if shards != manifest.world_size:
         raise fault(folder, MANIFEST, f"{shards} shards of {manifest.world_size} processes; expected equal numbers")
+    expected = f"expected {STATE}, and {len(TENSOR_FILES)} files for each of {shards} shards"
+    if len(found) != 1 + len(TENSOR_FILES) * shards:  # checked first, as the names of very many shards take long
+        raise fault(folder, MANIFEST, f"lists {len(found)} files; {expected}")
     names = {STATE, *(shard_name(name, rank, shards) for name in TENSOR_FILES for rank in range(shards))}
     if found != names:
-        missing = ", ".join(sorted(names - found)[:1])
-        problem = f"lacks {missing}" if missing else f"lists {min(found - names)}"
-        raise fault(folder, MANIFEST, f"{problem}; expected {STATE}, and {len(TENSOR_FILES)} files for each shard")
+        raise fault(folder, MANIFEST, f"lists {min(found - names)!r:.80}; {expected}")
 
 
 def check_folder(folder: Path) -> None:
