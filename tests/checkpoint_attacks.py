@@ -3,7 +3,8 @@
 As a script, it runs every function that reads checkpoints on each of them. An audit hook records opened files and
 executed code::
 
-    python tests/checkpoint_attacks.py FOLDER      # FOLDER/good is a checkpoint; prints a JSON object by attack
+    python tests/checkpoint_attacks.py FOLDER      # FOLDER/good and FOLDER/shards are checkpoints, the latter written
+                                                   # by two processes; prints a JSON object by attack
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
 from loopwright import Trainer, TrainingLoop
@@ -215,6 +217,43 @@ def set_at(*way: Any) -> Callable[[dict[str, Any]], Any]:
     return change
 
 
+SECOND = "model-00002-of-00002.safetensors"
+
+
+def shard(change: Callable[[dict[str, torch.Tensor]], Any], name: str = SECOND) -> Attack:
+    """Change the tensors in a file of a checkpoint of two processes."""
+
+    def attack(path: Path) -> None:
+        found = safetensors.torch.load((path / name).read_bytes())
+        change(found)
+        (path / name).write_bytes(safetensors.torch.save(found))
+        seal(path)
+
+    return attack
+
+
+def shard_header(header: dict[str, Any], data: bytes = b"", length: int | None = None) -> Attack:
+    """Replace a file of a checkpoint of two processes by a file with this header."""
+    text = json.dumps(header).encode()
+    return put(SECOND, (len(text) if length is None else length).to_bytes(8, "little") + text + data)
+
+
+def rename_shard(name: str) -> Attack:
+    return manifest(lambda values: values["files"].update({name: values["files"].pop(SECOND)}))
+
+
+def unlisted(*names: str) -> Attack:
+    return manifest(lambda values: [values["files"].pop(name) for name in names])
+
+
+def shards(number: Any) -> Attack:
+    return manifest(lambda values: values.update(shards=number, world_size=number))
+
+
+def shape(*way: Any) -> Attack:
+    return trees(set_at("shapes", *way))
+
+
 GROUP = ("optimizer", "param_groups", 0)
 RNG = ("state", "streams", "numpy", "~tuple")
 
@@ -296,13 +335,71 @@ ATTACKS: dict[str, Attack] = {
     "a state for an unknown callback": trees(set_at("state", "callbacks", "os.system", {"command": "id"})),
 }  # fmt: skip
 
+REST = {"layers.3.weight": entry([0, 8], 16, 16), "layers.3.bias": entry([0], 16, 16),
+        "layers.0.weight": entry([4, 4], 16, 80)}  # fmt: skip
+
+# Attacks on a checkpoint that two processes have written.
+SHARD_ATTACKS: dict[str, Attack] = {
+    "shards: a missing shard": lambda path: (path / SECOND).unlink(),
+    "shards: a shard that the manifest lacks": unlisted(SECOND),
+    "shards: more shards than files": shards(3),
+    "shards: 10**9 shards": shards(10**9),
+    "shards: 99,999 shards": shards(99_999),
+    "shards: no shards": shards(0),
+    "shards: a negative number of shards": shards(-1),
+    "shards: true as the number of shards": shards(True),
+    "shards: text as the number of shards": shards("2"),
+    "shards: a number of shards that is not the number of processes": manifest(lambda v: v.update(world_size=3)),
+    "shards: schema 3": manifest(lambda values: values.update(schema=3)),
+    "shards: schema 1": manifest(lambda values: values.update(schema=1)),
+    "shards: an unknown field": manifest(lambda values: values.update(more=1)),
+    "shards: a file in the parent folder": rename_shard(f"../{SECOND}"),
+    "shards: a file of another pattern": rename_shard("model-2-of-2.safetensors"),
+    "shards: a file of a third shard": rename_shard("model-00003-of-00002.safetensors"),
+    "shards: a whole file beside the shards": rename_shard("model.safetensors"),
+    "shards: rows that are missing": shard(lambda t: t.update({WEIGHT: t[WEIGHT][:3].clone()})),
+    "shards: rows that overlap": shard(lambda t: t.update({WEIGHT: t[WEIGHT].repeat(2)})),
+    "shards: rows of another width": shard(lambda t: t.update({WEIGHT: t[WEIGHT].reshape(4, 1)})),
+    "shards: a tensor that is missing": shard(lambda t: t.pop(WEIGHT)),
+    "shards: an unknown tensor in the second shard": shard(lambda t: t.update(more=torch.zeros(1))),
+    "shards: an unknown tensor in the first shard": shard(
+        lambda t: t.update(more=torch.zeros(1)), "model-00001-of-00002.safetensors"
+    ),
+    "shards: another dtype": shard(lambda t: t.update({WEIGHT: t[WEIGHT].view(torch.int32)})),
+    "shards: a pickle": put(SECOND, pickle.dumps(Payload())),
+    "shards: a torch file": put(SECOND, torch_file()),
+    "shards: an empty file": put(SECOND, b""),
+    "shards: a header of 2**60 bytes": shard_header({}, length=2**60),
+    "shards: a header that is a list": put(SECOND, (2).to_bytes(8, "little") + b"[]"),
+    "shards: a tensor beyond the file": shard_header(REST | {WEIGHT: entry([4], 80, 96)}, b"0" * 80),
+    "shards: tensors that overlap": shard_header(REST | {WEIGHT: entry([4], 64, 80)}, b"0" * 80),
+    "shards: a hole": shard_header(REST | {WEIGHT: entry([4], 0, 16)} | {"b": entry([1], 90, 94)}, b"0" * 94),
+    "shards: data that belongs to no tensor": shard_header(REST | {WEIGHT: entry([4], 0, 16)}, b"0" * 99),
+    "shards: a tensor of 2**60 numbers": shard_header({WEIGHT: entry([2**60], 0, 2**62)}),
+    "shards: a tensor of negative shape": shard_header(REST | {WEIGHT: entry([-4], 0, 16)}, b"0" * 80),
+    "shards: a tensor of unknown dtype": shard_header(REST | {WEIGHT: entry([4], 0, 16, "OBJECT")}, b"0" * 80),
+    "shards: a link out of the folder": link(SECOND),
+    "shards: a terabyte": sparse(SECOND),
+    "shards: more rows than there are": shape("model", WEIGHT, [16]),
+    "shards: 2**60 rows": shape("model", WEIGHT, [2**60]),
+    "shards: a negative number of rows": shape("model", WEIGHT, [-8]),
+    "shards: a shape that is text": shape("model", WEIGHT, "8"),
+    "shards: a shape without dimensions": shape("model", WEIGHT, []),
+    "shards: a shape of 1,000 dimensions": shape("model", WEIGHT, [8] + [1] * 1000),
+    "shards: the shape of an unknown tensor": shape("model", "os.system", [8]),
+    "shards: no shape": trees(lambda values: values["shapes"]["model"].pop(WEIGHT)),
+    "shards: no shapes": trees(lambda values: values.pop("shapes")),
+    "shards: shapes that are a list": trees(set_at("shapes", [])),
+}  # fmt: skip
+ATTACKS |= SHARD_ATTACKS
+
 WATCHED = ("pickle.find_class", "marshal.loads", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "exec",
            "socket.connect", "compile", "import", "ctypes.dlopen")  # fmt: skip
 
 
-def new_trainer(num_steps: int = 2) -> Trainer:
-    """Return a trainer for making the good checkpoint and for reading the others."""
-    return trainer(TrainingLoop(max_steps=num_steps))
+def new_trainer(num_steps: int = 2, **settings: Any) -> Trainer:
+    """Return a trainer for making the good checkpoints and for reading the others."""
+    return trainer(TrainingLoop(max_steps=num_steps), **settings)
 
 
 def readers(path: Path) -> list[Callable[[], object]]:
@@ -332,9 +429,9 @@ def main(folder: Path) -> dict[str, dict[str, Any]]:
     warnings.simplefilter("ignore")  # showing a warning opens source files
     logging.disable()
     results: dict[str, dict[str, Any]] = {}
-    for name in ("no attack", *ATTACKS):
+    for name in ("no attack", "no attack on shards", *ATTACKS):
         path = folder / f"attack_{len(results)}" / "step_00000002"
-        shutil.copytree(folder / "good", path)
+        shutil.copytree(folder / ("shards" if "shards" in name else "good"), path)
         attacked = ATTACKS[name](path) if name in ATTACKS else None
         errors = []
         began_seconds = time.monotonic()

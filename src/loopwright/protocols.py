@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -206,6 +206,10 @@ class Strategy(Protocol):
 
         Every process must call this method.
         """
+        ...
+
+    def join(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return a sharded tensor of this shape with ``rows`` in this process. Return ``rows`` if none is sharded."""
         ...
 
 

@@ -118,8 +118,8 @@ def test_an_empty_checkpoint_folder_is_found(run: Run) -> None:
 
 
 def test_a_manifest_of_another_schema_is_reported_with_its_version(run: Run) -> None:
-    write_manifest(run.newest, {**json.loads(run.whole["manifest.json"]), "schema": 2, "loopwright": "7.1"})
-    run.assert_found("manifest.json", "schema=2: expected 1; use loopwright '7.1', which wrote this checkpoint")
+    write_manifest(run.newest, {**json.loads(run.whole["manifest.json"]), "schema": 3, "loopwright": "7.1"})
+    run.assert_found("manifest.json", "schema=3: expected 1 or 2; use loopwright '7.1', which wrote this checkpoint")
 
 
 def test_if_no_checkpoint_is_good_all_problems_are_listed(run: Run) -> None:

@@ -64,8 +64,9 @@ def test_a_malformed_manifest_is_refused(save: Saver, change: dict[str, Any]) ->
 
 def test_a_manifest_of_another_schema_names_the_version_to_use(save: Saver) -> None:
     path = save(1)
-    write_manifest(path, {**json.loads((path / "manifest.json").read_text()), "schema": 2})
-    assert_refused(path, "manifest.json", "schema=2: expected 1; use loopwright '0.1.0', which wrote this checkpoint")
+    write_manifest(path, {**json.loads((path / "manifest.json").read_text()), "schema": 3})
+    reason = "schema=3: expected 1 or 2; use loopwright '0.1.0', which wrote this checkpoint"
+    assert_refused(path, "manifest.json", reason)
 
 
 def test_a_folder_named_after_another_step_is_refused(save: Saver) -> None:

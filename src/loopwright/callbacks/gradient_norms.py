@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from loopwright.errors import did_you_mean, refuse
 from loopwright.hooks import Callback
+from loopwright.sharded_tensors import whole_tensor
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -89,7 +90,7 @@ def _norm(gradient: Tensor) -> Tensor:
     dense = gradient.coalesce().values() if gradient.is_sparse else gradient
     is_short = dense.dtype in (torch.float16, torch.bfloat16)
     norm: Tensor = torch.linalg.vector_norm(dense, dtype=torch.float32 if is_short else None)
-    return norm
+    return whole_tensor(norm)
 
 
 def _joined(norms: Iterable[Tensor]) -> Tensor:

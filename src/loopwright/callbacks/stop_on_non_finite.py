@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from loopwright.callbacks.saved_state import check_counts, check_names
 from loopwright.errors import NonFiniteError, SettingError, refuse, refuse_type
 from loopwright.hooks import Callback
+from loopwright.sharded_tensors import own_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +39,8 @@ class StopOnNonFinite(Callback):
     If several processes train together, they exchange the results of a check. A loss that is not finite in one process
     therefore ends the run, or skips the update, in every process at the same step. Micro-batches that do not count in
     a process (`Trainer.is_padding`) are not checked.
+
+    With ``device.strategy=fsdp``, each process checks the rows that it stores. A fault in one process counts in all.
 
     Before a save, parameters and buffers are checked. A parameter or buffer that was not finite at the start of the
     fit, such as a mask with infinite entries, is not checked.
@@ -176,7 +179,10 @@ class StopOnNonFinite(Callback):
         parameters = [each for name, each in model.named_parameters() if name not in self._infinite_at_start]
         buffers = [buffer for name, buffer in model.named_buffers() if shapes.get(name) == buffer.shape]
         for what, tensors in (("weights", parameters), ("buffers", buffers)):
-            if not _largest([tensor.detach() for tensor in tensors]).isfinite():
+            is_finite = bool(_largest([tensor.detach() for tensor in tensors]).isfinite())
+            if trainer.is_sharded:
+                is_finite = not trainer.is_in_any_process(not is_finite)
+            if not is_finite:
                 raise NonFiniteError(
                     f"The {what} are not finite after step {trainer.global_step}{_rates(trainer.optimizer)}; "
                     f"they are not saved. {self._remedy(trainer)}"
@@ -250,7 +256,7 @@ def _largest(tensors: list[Tensor]) -> Tensor:
 
 def _norms(tensors: list[Tensor]) -> list[Tensor]:
     """Return the largest magnitude in each tensor, on the first tensor's device; 0 for an empty or integer tensor."""
-    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
+    dense = [tensor.coalesce().values() if tensor.is_sparse else own_rows(tensor) for tensor in tensors]
     is_number = [bool(t.numel()) and (t.is_floating_point() or t.is_complex()) for t in dense]
     numbers = [t for t, is_one in zip(dense, is_number, strict=True) if is_one]
     found = iter(torch._foreach_norm(numbers, ord=torch.inf) if numbers else ())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from loopwright.callbacks.peak_flops import peak_flops_of
-from loopwright.errors import refuse, refuse_type
+from loopwright.errors import SettingError, refuse, refuse_type
 from loopwright.hooks import Callback
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Utilisation(Callback):
             ``train/teraflops_per_second`` is logged, and a warning is logged once.
 
     Raises:
-        SettingError: if ``peak_flops`` is not a positive number.
+        SettingError: if ``peak_flops`` is not a positive number; when the fit starts, if each process stores only a
+            part of the weights.
     """
 
     def __init__(self, peak_flops: float | None = None) -> None:
@@ -53,6 +54,9 @@ class Utilisation(Callback):
 
     def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
         """Look up the peak of the device."""
+        if trainer.is_sharded:
+            problem = ": Utilisation cannot count the operations of a model with device.strategy=fsdp"
+            raise SettingError("callbacks", f"{problem}; remove it, or use device.strategy=ddp.")
         self._flops_per_unit, self._num_units, self._seconds = None, 0, 0.0
         self._num_processes, self._is_compiling = trainer.world_size, trainer.measures.is_compile_pending
         name, dtype = trainer.measures.device_name, _dtype(trainer)

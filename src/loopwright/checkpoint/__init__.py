@@ -13,12 +13,14 @@ from loopwright.checkpoint.choose import (
     within,
 )
 from loopwright.checkpoint.encode import check_state, decode, encode
-from loopwright.checkpoint.files import Manifest
+from loopwright.checkpoint.files import FileRecord, Manifest
 from loopwright.checkpoint.find import expand, folder_problem, resolve, step_folder, steps_in
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.host_copies import HostCopies
+from loopwright.checkpoint.pack import Contents, pack, pack_shard
 from loopwright.checkpoint.read import Checkpoint, read_checkpoint, read_entries, verify_checkpoint
 from loopwright.checkpoint.retention import prune
+from loopwright.checkpoint.shards import Sharing
 from loopwright.checkpoint.transport import from_bytes, to_bytes
 from loopwright.checkpoint.weights import (
     check_weights,
@@ -34,12 +36,13 @@ from loopwright.checkpoint.weights import (
     weights_digest,
 )
 from loopwright.checkpoint.write import (
-    Contents,
+    begin_shards,
     clean_leftovers,
-    pack,
+    commit_shards,
     remove_checkpoint,
     write_checkpoint,
     write_contents,
+    write_shard,
 )
 
 __all__ = [
@@ -49,12 +52,16 @@ __all__ = [
     "Checkpointing",
     "Chosen",
     "Contents",
+    "FileRecord",
     "HostCopies",
     "Manifest",
+    "Sharing",
+    "begin_shards",
     "check_state",
     "check_weights",
     "choose",
     "clean_leftovers",
+    "commit_shards",
     "decode",
     "encode",
     "expand",
@@ -68,6 +75,7 @@ __all__ = [
     "load_weights",
     "manifest_digest",
     "pack",
+    "pack_shard",
     "parameter_names",
     "plain_names",
     "plain_parameters",
@@ -88,4 +96,5 @@ __all__ = [
     "within",
     "write_checkpoint",
     "write_contents",
+    "write_shard",
 ]

@@ -27,7 +27,7 @@ import math
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy
 import torch
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from loopwright.checkpoint.safetensors_layout import DTYPE_CODES
 from loopwright.errors import CheckpointError, SettingTypeError
+from loopwright.sharded_tensors import has_own_rows, is_sharded, own_rows
 
 ACCEPTED = (
     "a tensor, a NumPy array or scalar of numbers, None, a bool, int, float or str, or a list, tuple or dict (with str "
@@ -75,13 +76,27 @@ def encode(
     Raises:
         SettingTypeError: for a value that cannot be stored; the message contains the path of the value.
     """
-    encoder = _Encoder(where, on_host)
-    return encoder.encode(tree, "", 0), encoder.tensors
+    encoded = encode_all(tree, where, on_host, takes_shards=False)
+    return encoded.tree, encoded.tensors
+
+
+class Encoded(NamedTuple):
+    """A state as JSON values and tensors by name. ``shapes`` contains the whole shapes of the sharded tensors."""
+
+    tree: Any
+    tensors: dict[str, Tensor]
+    shapes: dict[str, list[int]]
+
+
+def encode_all(tree: object, where: str, on_host: Callable[[str, Tensor], Tensor], *, takes_shards: bool) -> Encoded:
+    """Split a state as `encode` does. If ``takes_shards``, of a sharded tensor the rows of this process are stored."""
+    encoder = _Encoder(where, on_host, takes_shards)
+    return Encoded(encoder.encode(tree, "", 0), encoder.tensors, encoder.shapes)
 
 
 def check_state(tree: object, where: str) -> None:
-    """Raise the errors that `encode` would raise, without reading tensor data."""
-    _Encoder(where, None).encode(tree, "", 0)
+    """Raise the errors that `encode_all` would raise, without reading tensor data."""
+    _Encoder(where, None, True).encode(tree, "", 0)
 
 
 def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
@@ -101,8 +116,10 @@ def decode(json_tree: object, tensors: Mapping[str, Tensor]) -> Any:
 class _Encoder:
     """Walks a state once and collects its tensors by name. If ``on_host`` is None, the state is only checked."""
 
-    def __init__(self, where: str, on_host: Callable[[str, Tensor], Tensor] | None) -> None:
+    def __init__(self, where: str, on_host: Callable[[str, Tensor], Tensor] | None, takes_shards: bool) -> None:
         self.tensors: dict[str, Tensor] = {}
+        self.shapes: dict[str, list[int]] = {}
+        self._takes_shards = takes_shards
         self._where = where
         self._on_host = on_host
         self._tags: dict[tuple[object, ...], dict[str, Any]] = {}
@@ -161,6 +178,12 @@ class _Encoder:
         return {"~counter" if type(values) is Counter else "~dict": pairs}
 
     def _encode_tensor(self, tensor: Tensor, path: str) -> dict[str, Any]:
+        shape: torch.Size | None = None
+        if is_sharded(tensor):
+            if not self._takes_shards or not has_own_rows(tensor):
+                expected = "a tensor that is sharded by rows" if self._takes_shards else "a tensor that is not sharded"
+                raise self._refuse(path, expected)
+            shape, tensor = tensor.shape, own_rows(tensor)
         if type(tensor) not in (Tensor, nn.Parameter, nn.Buffer):
             raise self._refuse(path, "a plain tensor", tensor)
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
@@ -171,7 +194,9 @@ class _Encoder:
             raise self._refuse(path, f"a dtype that safetensors supports, not {tensor.dtype}")
         if self._on_host is None:
             return {}
-        view = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), tensor.is_conj(),
+        # A process may have no row of a sharded tensor. All empty tensors have the same address, but not one storage.
+        place = tensor.data_ptr() if shape is None else (tensor.untyped_storage()._cdata, tensor.storage_offset())
+        view = (tensor.device, place, tensor.dtype, shape or tensor.shape, tensor.stride(), tensor.is_conj(),
                 tensor.is_neg())  # fmt: skip
         if view in self._tags:
             return self._tags[view]
@@ -179,7 +204,11 @@ class _Encoder:
         tag = "~tensor"
         if tensor.dtype == torch.complex128:
             data, tag = torch.view_as_real(data), "~complex"
-        self._tags[view] = self._store(path, tag, data, _order_in_memory(tensor))
+        if shape is None:
+            self._tags[view] = self._store(path, tag, data, _order_in_memory(tensor))
+        else:
+            self._tags[view] = self._store(path, tag, data, None)
+            self.shapes[self._tags[view][tag]] = [*shape, *data.shape[tensor.ndim :]]
         return self._tags[view]
 
     def _encode_array(self, array: numpy.ndarray[Any, Any], path: str) -> dict[str, Any]:

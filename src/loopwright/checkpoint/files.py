@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -12,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from loopwright.errors import CheckpointError, on_one_line
 from loopwright.regular_files import is_sparse, open_regular
 
 SCHEMA = 1
+SHARDED_SCHEMA = 2  # several processes have written their rows of each tensor into files of their own
 
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -23,7 +28,9 @@ STATE_TENSORS = "state.safetensors"
 STATE = "state.json"
 MANIFEST = "manifest.json"
 
-DATA_FILES = (MODEL, OPTIMIZER, STATE_TENSORS, STATE)
+TENSOR_FILES = (MODEL, OPTIMIZER, STATE_TENSORS)
+DATA_FILES = (*TENSOR_FILES, STATE)
+MAX_SHARDS = 99_999  # the names of the files have five digits
 
 TEMPORARY_PREFIX = ".tmp-"
 STEP_FOLDER = re.compile(r"step_(\d+)")
@@ -33,6 +40,7 @@ MAX_STATE_BYTES = 256 << 20
 # Largest number of commas in the JSON file, about one per value. Parsing this number of values takes seconds.
 MAX_STATE_COMMAS = 4 << 20
 
+_SUFFIX = ".safetensors"
 _CHUNK_BYTES = 1 << 22
 # An optimizer state of zeros is a hole on some file systems, so smaller tensor files may consist of holes.
 _LEAST_SPARSE_BYTES = 1 << 34
@@ -60,6 +68,13 @@ class Manifest:
     torch: str
     loopwright: str
     files: Mapping[str, FileRecord]
+    shards: int | None = None  # number of processes that have written their rows; None: the tensors are not sharded
+
+    @classmethod
+    def of(cls, step: int, world_size: int, files: Mapping[str, FileRecord], *, shards: int | None = None) -> Manifest:
+        """Return the manifest of files that this version of Loopwright has written."""
+        versions = {"torch": torch.__version__, "loopwright": _version()}
+        return cls(step=step, world_size=world_size, files=files, shards=shards, **versions)
 
     def to_bytes(self) -> bytes:
         """Return the content of the manifest file.
@@ -69,8 +84,22 @@ class Manifest:
         """
         files = {name: {"num_bytes": each.num_bytes, "sha256": each.sha256} for name, each in self.files.items()}
         versions = {"torch": self.torch, "loopwright": self.loopwright}
-        values = {"schema": SCHEMA, "step": self.step, "world_size": self.world_size, **versions, "files": files}
+        schema = SCHEMA if self.shards is None else SHARDED_SCHEMA
+        values = {"schema": schema, "step": self.step, "world_size": self.world_size, **versions, "files": files}
+        if self.shards is not None:
+            values["shards"] = self.shards
         return _spell({**values, "sha256": hashlib.sha256(_spell(values)).hexdigest()})
+
+
+def shard_name(name: str, rank: int, num_shards: int) -> str:
+    """Return the name of the file with the rows of one process, such as ``model-00001-of-00004.safetensors``.
+
+    Args:
+        name: one of `TENSOR_FILES`.
+        rank: index of the process, from 0.
+        num_shards: number of processes.
+    """
+    return f"{name.removesuffix(_SUFFIX)}-{rank + 1:05d}-of-{num_shards:05d}{_SUFFIX}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -78,16 +107,17 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises:
         CheckpointError: if the folder is missing or a link; if the manifest is missing, damaged or of another schema
-            version; if the manifest does not list exactly the files in `DATA_FILES`; or if its step differs from the
-            step in the folder name.
+            version; if the manifest does not list exactly the files in `DATA_FILES`, or their shards; or if its step
+            differs from the step in the folder name.
     """
     check_folder(folder)
     data = read_file(folder, MANIFEST, max_bytes=MAX_MANIFEST_BYTES)
     values = parse_json(folder, MANIFEST, data)
     try:
-        if values["schema"] != SCHEMA:
+        if values["schema"] not in (SCHEMA, SHARDED_SCHEMA):
             remedy = f"use loopwright {values.get('loopwright')!r:.40}, which wrote this checkpoint"
-            raise fault(folder, MANIFEST, f"schema={values['schema']!r:.40}: expected {SCHEMA}; {remedy}")
+            expected = f"expected {SCHEMA} or {SHARDED_SCHEMA}"
+            raise fault(folder, MANIFEST, f"schema={values['schema']!r:.40}: {expected}; {remedy}")
         manifest = Manifest(
             step=_count(values["step"], least=0),
             world_size=_count(values["world_size"], least=1),
@@ -97,17 +127,34 @@ def read_manifest(folder: Path) -> Manifest:
                 name: FileRecord(num_bytes=_count(record["num_bytes"], least=0), sha256=str(record["sha256"]))
                 for name, record in values["files"].items()
             },
+            shards=None if values["schema"] == SCHEMA else _count(values["shards"], least=1, most=MAX_SHARDS),
         )
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise fault(folder, MANIFEST, f"damaged, or not a manifest ({type(error).__name__}: {error})") from error
     if manifest.to_bytes() != data:
         raise fault(folder, MANIFEST, "damaged: its content does not match the SHA-256 in it")
-    if set(manifest.files) != set(DATA_FILES):
-        raise fault(folder, MANIFEST, f"lists other files than {', '.join(DATA_FILES)}")
+    _check_files(folder, manifest)
     named = STEP_FOLDER.fullmatch(folder.name)
     if named and int(named[1]) != manifest.step:
         raise fault(folder, MANIFEST, f"belongs to step {manifest.step}, but the folder is named after another step")
     return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that does not list exactly the files of a checkpoint."""
+    shards, found = manifest.shards, set(manifest.files)
+    if shards is None:
+        if found != set(DATA_FILES):
+            raise fault(folder, MANIFEST, f"lists other files than {', '.join(DATA_FILES)}")
+        return
+    if shards != manifest.world_size:
+        raise fault(folder, MANIFEST, f"{shards} shards of {manifest.world_size} processes; expected equal numbers")
+    expected = f"expected {STATE}, and {len(TENSOR_FILES)} files for each of {shards} shards"
+    if len(found) != 1 + len(TENSOR_FILES) * shards:  # checked first, as the names of very many shards take long
+        raise fault(folder, MANIFEST, f"lists {len(found)} files; {expected}")
+    names = {STATE, *(shard_name(name, rank, shards) for name in TENSOR_FILES for rank in range(shards))}
+    if found != names:
+        raise fault(folder, MANIFEST, f"lists {min(found - names)!r:.80}; {expected}")
 
 
 def check_folder(folder: Path) -> None:
@@ -151,16 +198,25 @@ def read_file(folder: Path, name: str, record: FileRecord | None = None, max_byt
 
 def verify_file(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> None:
     """Raise `CheckpointError` unless the file matches ``record``; at most 4 MiB are in memory at a time."""
+    os.close(open_verified(folder, name, record, max_bytes))
+
+
+def open_verified(folder: Path, name: str, record: FileRecord, max_bytes: int | None = None) -> int:
+    """Check a file as `verify_file` does, and return a descriptor from which it can be read."""
     descriptor, _ = _open(folder, name, record, max_bytes)
     hasher = hashlib.sha256()
     try:
-        with open(descriptor, "rb", buffering=0) as file:
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 hasher.update(chunk)
-    except OSError as error:
-        raise fault(folder, name, _reason(error)) from error
-    if hasher.hexdigest() != record.sha256:
-        raise fault(folder, name, "damaged: its SHA-256 is not the one in the manifest")
+        if hasher.hexdigest() != record.sha256:
+            raise fault(folder, name, "damaged: its SHA-256 is not the one in the manifest")
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, OSError):
+            raise fault(folder, name, _reason(error)) from error
+        raise
+    return descriptor
 
 
 def parse_json(folder: Path, name: str, data: bytes) -> Any:
@@ -218,8 +274,16 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _count(value: object, least: int) -> int:
-    if type(value) is not int or not least <= value < 1 << 63:
+@functools.cache  # the metadata of the package is a file
+def _version() -> str:
+    try:
+        return importlib.metadata.version("loopwright")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _count(value: object, least: int, most: int = (1 << 63) - 1) -> int:
+    if type(value) is not int or not least <= value <= most:
         raise ValueError(f"expected a whole number, {least} or more, not {value!r:.40}")
     return value
 

@@ -6,13 +6,15 @@ declares is trusted.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from loopwright.checkpoint.encode import MAX_DEPTH, decode
 from loopwright.checkpoint.files import (
@@ -30,9 +32,11 @@ from loopwright.checkpoint.files import (
     verify_file,
 )
 from loopwright.checkpoint.outline import outline, outline_fault
+from loopwright.checkpoint.shards import Sharing, read_shards
 from loopwright.errors import CheckpointError
 
 _PARTS = {"model", "optimizer", "state", "outline"}
+_SHAPES = "shapes"  # only in sharded checkpoints: the whole shapes of the sharded tensors, by part and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,17 @@ class Checkpoint:
     manifest: Manifest
 
 
-def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
+def read_checkpoint(path: Path, *, weights_only: bool = False, sharing: Sharing | None = None) -> Checkpoint:
     """Read and verify a checkpoint folder.
+
+    If several processes have written their rows of each tensor, the rows are joined.
 
     Args:
         path: checkpoint folder.
         weights_only: whether to return only the entries ``model`` and ``buffers`` of the state. Files that these
             entries do not need are then neither read nor checked.
+        sharing: how this process reads its rows of a sharded checkpoint. Its sharded tensors are then sharded in the
+            result, too. None: the result has whole tensors.
 
     Raises:
         CheckpointError: with the message ``folder: file: problem``, if a file is missing, damaged, or was not written
@@ -59,14 +67,15 @@ def read_checkpoint(path: Path, *, weights_only: bool = False) -> Checkpoint:
     """
     manifest = read_manifest(path)
     trees = _read_trees(path, manifest)
-    state = {"model": _decode(path, MODEL, trees["model"], manifest)}
+    read = partial(_decode, path, manifest, trees, sharing)
+    state = {"model": read(MODEL)}
     if weights_only and trees["state"].get("buffers") == {}:
         return Checkpoint(path, manifest.step, {**state, "buffers": {}}, manifest)
-    rest = _decode(path, STATE_TENSORS, trees["state"], manifest)
+    rest = read(STATE_TENSORS)
     if weights_only:
         rest = {key: value for key, value in rest.items() if key == "buffers"}
         return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
-    optimizer = _decode(path, OPTIMIZER, trees.get("optimizer", {}), manifest)
+    optimizer = read(OPTIMIZER)
     if "optimizer" in trees:
         state["optimizer"] = optimizer
     return Checkpoint(path, manifest.step, {**rest, **state}, manifest)
@@ -106,8 +115,9 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
     if data.count(b",") > MAX_STATE_COMMAS:
         raise fault(path, STATE, f"more than {MAX_STATE_COMMAS:,} values")
     trees = parse_json(path, STATE, data)
-    if not isinstance(trees, dict) or not _PARTS - {"optimizer"} <= trees.keys() <= _PARTS:
-        raise fault(path, STATE, f"expected the keys {', '.join(sorted(_PARTS))}")
+    parts = _PARTS if manifest.shards is None else _PARTS | {_SHAPES}
+    if not isinstance(trees, dict) or not parts - {"optimizer"} <= trees.keys() <= parts:
+        raise fault(path, STATE, f"expected the keys {', '.join(sorted(parts))}")
     expected = trees.pop("outline")
     try:
         problem = outline_fault(outline(trees), expected)
@@ -120,13 +130,17 @@ def _read_trees(path: Path, manifest: Manifest) -> dict[str, Any]:
     return trees
 
 
-def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str, Any]:
-    """Decode the JSON values ``tree`` with the tensors in the file ``name``, and return the resulting dict."""
-    data = read_file(path, name, manifest.files[name])
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, AssertionError) as error:
-        raise fault(path, name, f"not a safetensors file ({error})") from error
+def _decode(
+    path: Path, manifest: Manifest, trees: Mapping[str, Any], sharing: Sharing | None, name: str
+) -> dict[str, Any]:
+    """Decode the JSON values of one part with the tensors in the file ``name``, and return the resulting dict."""
+    key = name.removesuffix(".safetensors")
+    tree = trees.get(key, {})
+    if manifest.shards is None:
+        tensors = _read_tensors(path, name, manifest)
+    else:
+        shapes = trees[_SHAPES].get(key, {}) if isinstance(trees[_SHAPES], dict) else None
+        tensors = read_shards(path, name, manifest, shapes, sharing)
     try:
         part = decode(tree, tensors)
     except CheckpointError as error:
@@ -134,3 +148,12 @@ def _decode(path: Path, name: str, tree: object, manifest: Manifest) -> dict[str
     if not isinstance(part, dict) or not all(isinstance(key, str) for key in part):
         raise fault(path, STATE, f"expected a JSON object with the values for {name}")
     return part
+
+
+def _read_tensors(path: Path, name: str, manifest: Manifest) -> dict[str, Tensor]:
+    data = read_file(path, name, manifest.files[name])
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError, OverflowError, AssertionError) as error:
+        raise fault(path, name, f"not a safetensors file ({error})") from error
+    return tensors

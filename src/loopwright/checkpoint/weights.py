@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from loopwright.checkpoint.safetensors_layout import tensor_bytes
 from loopwright.errors import CheckpointError, nearest, on_one_line
+from loopwright.sharded_tensors import own_rows
 
 _MAX_SHOWN = 5
 _MAX_NAME = 80  # largest number of characters of a name in a message
@@ -161,13 +162,23 @@ def load_fitting_weights(model: nn.Module, tensors: Mapping[str, Any]) -> list[s
     ]
 
 
-def weights_digest(model_tensors: Mapping[str, Any]) -> str:
-    """Return the SHA-256 (hexadecimal) of the names, dtypes, shapes and bytes of all tensors, in the order of names."""
+def weights_digest(model_tensors: Mapping[str, Any], whole: Callable[[Tensor], Tensor | None] | None = None) -> str:
+    """Return the SHA-256 (hexadecimal) of the names, dtypes, shapes and bytes of all tensors, in the order of names.
+
+    Args:
+        model_tensors: tensors by name.
+        whole: function that gathers a tensor from all processes, such as the method of a strategy. It is called for one
+            tensor at a time. If it returns None in this process, the tensor is not part of the result.
+    """
     hasher = hashlib.sha256()
     for name in sorted(model_tensors):
         if not isinstance(model_tensors[name], Tensor):  # The extra state of a module is not a weight.
             continue
-        tensor = model_tensors[name].detach().resolve_conj().resolve_neg().cpu().contiguous()
+        given = model_tensors[name].detach()
+        gathered = given if whole is None else whole(given)
+        if gathered is None:
+            continue
+        tensor = gathered.resolve_conj().resolve_neg().cpu().contiguous()
         hasher.update(f"{len(name.encode())}:{name}:{tensor.dtype}:{list(tensor.shape)}:".encode())
         hasher.update(tensor_bytes(tensor))
     return hasher.hexdigest()
@@ -221,6 +232,10 @@ def _load_buffers(model: nn.Module, buffers: Mapping[str, Tensor | None]) -> lis
 def _sharing_faults(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """Describe tensors that share memory in the model (tied weights or views) if loading one would change another."""
     names_at: dict[tuple[Any, int], list[str]] = {}
+    own, given = (
+        {name: own_rows(each) if isinstance(each, Tensor) else each for name, each in entries.items()}
+        for entries in (own, given)
+    )
     for name, tensor in own.items():
         if isinstance(tensor, Tensor) and tensor.numel() and not (tensor.is_conj() or tensor.is_neg()):
             names_at.setdefault((tensor.device, tensor.untyped_storage().data_ptr()), []).append(name)
@@ -263,7 +278,8 @@ def _place(entry: object) -> object:
     """Return a value that is equal for the names of a tied weight, and different for other entries."""
     if not isinstance(entry, Tensor) or not entry.numel():
         return id(entry)
-    return entry.device, entry.data_ptr(), entry.shape, entry.stride()
+    rows = own_rows(entry)
+    return entry.device, rows.data_ptr() or id(entry), entry.shape, entry.stride()
 
 
 def _listed(title: str, names: list[str], entries: Mapping[str, Any]) -> list[str]:

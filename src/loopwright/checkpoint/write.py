@@ -9,46 +9,23 @@ from __future__ import annotations
 import errno
 import functools
 import hashlib
-import importlib.metadata
-import json
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from loopwright.checkpoint.encode import encode, in_place
-from loopwright.checkpoint.files import (
-    MANIFEST,
-    MAX_STATE_BYTES,
-    MAX_STATE_COMMAS,
-    MODEL,
-    OPTIMIZER,
-    STATE,
-    STATE_TENSORS,
-    TEMPORARY_PREFIX,
-    FileRecord,
-    Manifest,
-)
-from loopwright.checkpoint.host_copies import HostCopies
-from loopwright.checkpoint.outline import outline
+from loopwright.checkpoint.files import MANIFEST, TEMPORARY_PREFIX, FileRecord, Manifest, verify_file
+from loopwright.checkpoint.pack import Contents, pack
 from loopwright.checkpoint.read import verify_checkpoint
-from loopwright.checkpoint.safetensors_layout import safetensors_chunks
-from loopwright.errors import CheckpointError, SaveError, SettingError, SettingTypeError, room
+from loopwright.errors import CheckpointError, SaveError, room
 
 _LEAST_BYTES_FOR_THREADS = 1 << 20
+Records = Mapping[str, FileRecord]  # size and hash of each file by name
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-# Content of each file of a checkpoint except the manifest, by file name, as a list of chunks of bytes.
-Contents = Mapping[str, Sequence[memoryview]]
 
 
 def write_checkpoint(folder: Path, state: Mapping[str, object], *, step: int, world_size: int = 1) -> Path:
@@ -81,19 +58,8 @@ def write_contents(
     try:
         _make_parents(folder.parent)
         os.mkdir(temporary)
-        manifest = Manifest(
-            step=step,
-            world_size=world_size,
-            torch=torch.__version__,
-            loopwright=_version(),
-            files=_write_files(temporary, contents),
-        )
-        _write_files(temporary, {MANIFEST: [memoryview(manifest.to_bytes())]})
-        _sync_folder(temporary)
-        _check_sizes(temporary, manifest)
-        if reads_back:
-            _read_back(temporary)
-        _put(temporary, folder)
+        files = _write_files(temporary, contents)
+        _commit(temporary, folder, Manifest.of(step, world_size, files), reads_back)
     except BaseException as error:
         with suppress(OSError):  # If removing fails, `clean_leftovers` removes the folder later.
             remove_checkpoint(temporary)
@@ -101,6 +67,80 @@ def write_contents(
             raise SaveError(_line(folder, error, num_bytes)) from error
         raise
     return folder
+
+
+def begin_shards(folder: Path) -> Path:
+    """Create the temporary folder into which every process writes its files of the checkpoint ``folder``.
+
+    Raises:
+        SaveError: if the folder cannot be created.
+    """
+    temporary = folder.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}-{folder.name}"
+    try:
+        _make_parents(folder.parent)
+        os.mkdir(temporary)
+    except OSError as error:
+        raise SaveError(_line(folder, error, 0)) from error
+    return temporary
+
+
+def write_shard(folder: Path, temporary: Path, contents: Contents, *, reads_back: bool = False) -> Records:
+    """Write and sync the files of this process into a folder that `begin_shards` created.
+
+    Args:
+        folder: path of the checkpoint, for the error message.
+        temporary: the temporary folder.
+        contents: file contents returned by `pack_shard`.
+        reads_back: whether the files are read and compared with their hashes.
+
+    Returns:
+        The sizes and hashes of the files by name.
+
+    Raises:
+        SaveError: if writing fails. The message is one line. The folder is not removed.
+    """
+    try:
+        records = _write_files(temporary, contents)
+        if reads_back:
+            for name, record in records.items():
+                _read_back(functools.partial(verify_file, temporary, name, record))
+    except OSError as error:
+        num_bytes = sum(chunk.nbytes for chunks in contents.values() for chunk in chunks)
+        raise SaveError(_line(folder, error, num_bytes)) from error
+    return records
+
+
+def commit_shards(folder: Path, temporary: Path, records: Records, *, step: int, world_size: int) -> None:
+    """Write the manifest of a checkpoint whose files every process has written, and give the folder its final name.
+
+    Args:
+        folder: path of the checkpoint.
+        temporary: the temporary folder, which is removed after an error.
+        records: sizes and hashes of the files of all processes.
+        step: number of completed steps.
+        world_size: number of processes, each of which has written its rows.
+
+    Raises:
+        SaveError: as for `write_contents`.
+    """
+    try:
+        _commit(temporary, folder, Manifest.of(step, world_size, records, shards=world_size), False)
+    except BaseException as error:
+        with suppress(OSError):
+            remove_checkpoint(temporary)
+        if isinstance(error, OSError):
+            raise SaveError(_line(folder, error, sum(each.num_bytes for each in records.values()))) from error
+        raise
+
+
+def _commit(temporary: Path, folder: Path, manifest: Manifest, reads_back: bool) -> None:
+    """Write the manifest, sync the temporary folder, check its files, and give it its final name."""
+    _write_files(temporary, {MANIFEST: [memoryview(manifest.to_bytes())]})
+    _sync_folder(temporary)
+    _check_sizes(temporary, manifest)
+    if reads_back:
+        _read_back(lambda: verify_checkpoint(temporary))
+    _put(temporary, folder)
 
 
 def clean_leftovers(root: Path) -> list[Path]:
@@ -148,47 +188,6 @@ def remove_checkpoint(path: Path) -> None:
             os.unlink(path)
     except FileNotFoundError:
         return
-
-
-def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Contents:
-    """Return the contents of the files that store a state.
-
-    Args:
-        state: mapping with ``"model"`` (tensors by name, without the prefixes that wrappers such as DDP add),
-            optionally ``"optimizer"``, and any further entries that `encode` accepts.
-        copies: object that copies the tensors to host memory; None: the contents share memory with the state's CPU
-            tensors.
-
-    Raises:
-        SettingError: if the state contains a value that cannot be stored.
-    """
-    parts: dict[str, object] = {MODEL: _by_name("model", state.get("model"))}
-    if "optimizer" in state:
-        parts[OPTIMIZER] = _by_name("optimizer", state["optimizer"])
-    rest = {key: value for key, value in state.items() if key not in ("model", "optimizer")}
-    parts[STATE_TENSORS] = _by_name("state", rest)
-    tensors: dict[str, dict[str, Tensor]] = {OPTIMIZER: {}}
-    trees: dict[str, Any] = {}
-    for name, part in parts.items():
-        key = name.removesuffix(".safetensors")
-        on_host = in_place if copies is None else functools.partial(copies.take, name)
-        trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key, on_host)
-    trees["outline"] = outline(trees)
-    text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
-    if len(text) > MAX_STATE_BYTES:
-        raise SettingError("state", f": {len(text)} bytes without the tensors; expected at most {MAX_STATE_BYTES}.")
-    if text.count(b",") > MAX_STATE_COMMAS:
-        problem = f": {text.count(b','):,} values without the tensors; expected at most {MAX_STATE_COMMAS:,}"
-        raise SettingError("state", f"{problem}; store long lists of numbers as tensors.")
-    if copies is not None:
-        copies.end()
-    return {name: safetensors_chunks(part) for name, part in tensors.items()} | {STATE: [memoryview(text)]}
-
-
-def _by_name(part: str, values: object) -> dict[str, object]:
-    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise SettingTypeError(part, f": expected a mapping with names as keys, not {type(values).__name__}.")
-    return dict(values)
 
 
 def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
@@ -239,9 +238,9 @@ def _check_sizes(folder: Path, manifest: Manifest) -> None:
             raise OSError(errno.EIO, f"{name} has {num_bytes} bytes on the disk, but {record.num_bytes} were written")
 
 
-def _read_back(temporary: Path) -> None:
+def _read_back(verify: Callable[[], object]) -> None:
     try:
-        verify_checkpoint(temporary)
+        verify()
     except CheckpointError as error:
         raise OSError(errno.EIO, f"the files on the disk differ from what was written ({error})") from error
 
@@ -294,14 +293,6 @@ def _manifest_time(path: Path) -> int:
         return os.lstat(path / MANIFEST).st_mtime_ns
     except OSError:
         return 0
-
-
-@functools.cache  # the metadata of the package is a file
-def _version() -> str:
-    try:
-        return importlib.metadata.version("loopwright")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _line(folder: Path, error: OSError, num_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""`find_blocks`: finds the repeated blocks of a model, such as the layers of a transformer."""
+"""`find_blocks` and `search_blocks`: find the repeated blocks of a model, such as the layers of a transformer."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def find_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> l
     Raises:
         SettingError: if the model has no module of a class in ``class_names``, or if no rule finds blocks.
     """
+    blocks = search_blocks(model, class_names)
+    if not blocks:
+        problem = f"expected a model with repeated blocks, {type(model).__name__} has none"
+        remedy = "use compile=model or name them in device.blocks"
+        raise SettingError("device.compile", f"=blocks: {problem}; {remedy}.")
+    return blocks
+
+
+def search_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> list[nn.Module]:
+    """Return the repeated blocks of a model by the rules of `find_blocks`, or an empty list if no rule finds blocks.
+
+    Raises:
+        SettingError: if the model has no module of a class in ``class_names``.
+    """
     modules = list(model.modules())
     if class_names is not None:
         present = dict.fromkeys(type(module).__name__ for module in modules)
@@ -34,12 +48,7 @@ def find_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> l
                 expected = f"class names of modules in {type(model).__name__}"
                 raise refuse("device.blocks", list(class_names), expected, did_you_mean(name, present).strip())
         return _of_classes(modules, class_names)
-    blocks = _own_blocks(modules) or _unsplit(modules) or _longest_list(modules)
-    if not blocks:
-        problem = f"no repeated blocks were found in {type(model).__name__}"
-        remedy = "use compile=model, or give the class names of the blocks in device.blocks"
-        raise SettingError("device.compile", f"=blocks: {problem}; {remedy}.")
-    return blocks
+    return _own_blocks(modules) or _unsplit(modules) or _longest_list(modules)
 
 
 def _of_classes(modules: Sequence[nn.Module], names: Collection[str]) -> list[nn.Module]:

@@ -89,9 +89,11 @@ class Device:
             `torch.compile`. None: nothing is compiled.
         blocks: class names of the repeated blocks; None: `loopwright.device.blocks.find_blocks` looks for them.
         strategy: how several processes train one model. "ddp": each process has a copy of the model. "fsdp": each
-            process stores a shard of each weight.
+            process stores a shard of each weight. With one process, this setting has no effect.
         unused_parameters: with "ddp", whether each step searches for parameters without a gradient. Must be True if a
             parameter may get no gradient in a step. The search takes time.
+        reshard: with "fsdp", whether gathered weights are freed after the forward of their block, and gathered again in
+            the backward. Otherwise, a step takes less time and more memory.
         on_oom: action after an out-of-memory error in a forward or a backward. "stop": the run fails. "split": the
             micro-batch is computed again in 2, 4, … parts. Later micro-batches are computed in equally many parts.
         waits: time limits for the communication between processes, and for their end after a signal.
@@ -110,6 +112,7 @@ class Device:
     compile: str | Mapping[str, object] | None = None
     blocks: Sequence[str] | None = None
     strategy: str = "ddp"
+    reshard: bool = True
     unused_parameters: bool = False
     on_oom: str = "stop"
     waits: Waits = Waits()
@@ -134,7 +137,7 @@ class Device:
         if self.on_oom == "split" and self.strategy == "fsdp":
             remedy = "use strategy=ddp, or a smaller data.batch_size"
             raise refuse("on_oom", self.on_oom, "stop with strategy=fsdp", remedy)
-        for name in ("channels_last", "unused_parameters"):
+        for name in ("channels_last", "reshard", "unused_parameters"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse_type(name, getattr(self, name), "true or false")
         if not isinstance(self.waits, Waits):
@@ -155,8 +158,10 @@ class Device:
             raise refuse_type("blocks", blocks, expected)
         if not blocks or not all(isinstance(name, str) for name in blocks):
             raise refuse("blocks", blocks, expected)
-        if compiling is None or compiling.target != "blocks":
-            raise refuse("blocks", blocks, "null unless blocks are compiled", "use compile=blocks")
+        is_compiled = compiling is not None and compiling.target == "blocks"
+        if not is_compiled and self.strategy != "fsdp":
+            expected = "null unless blocks are compiled or sharded"
+            raise refuse("blocks", blocks, expected, "use compile=blocks or strategy=fsdp")
 
 
 def choose_num_threads(device: Device, num_parameters: int | None) -> int:

@@ -147,8 +147,7 @@ class Step:
             weight = given_items(outputs) if has_count else None
         is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
         if is_padding:  # a loss of 0 items may be NaN, and NaN times the weight 0 is NaN
-            items = outputs.get("num_items")
-            is_empty = items is not None and not isinstance(own := given_items(outputs), Tensor) and own == 0
+            is_empty = _has_no_items(outputs)
         if window is not None and weight is not None:
             window.num_items = window.num_items + weight
             if self._agreement is not None:
@@ -286,3 +285,9 @@ class _Window:
     """Counts the items in the micro-batches of a window."""
 
     num_items: float | Tensor = 0
+
+
+def _has_no_items(outputs: Mapping[str, Any]) -> bool:
+    """Return whether the model returned ``num_items`` 0 on the host."""
+    items = None if outputs.get("num_items") is None else given_items(outputs)
+    return items is not None and not isinstance(items, Tensor) and items == 0

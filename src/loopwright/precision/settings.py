@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
 from loopwright.precision.scaling import Scaling
+from loopwright.sharded_tensors import whole_tensor
 
 _DTYPES = ("float32", "bf16", "fp16", "bf16_pure")
 # Names of dtypes in other frameworks, with the names in Loopwright.
@@ -124,4 +125,6 @@ class Precision:
         """
         if self.max_gradient_value is not None:
             nn.utils.clip_grad_value_(parameters, self.max_gradient_value)
-        return None if self.max_gradient_norm is None else nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+        if self.max_gradient_norm is None:
+            return None
+        return whole_tensor(nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm))

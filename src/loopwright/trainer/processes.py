@@ -62,4 +62,4 @@ def make_saver(parts: Parts, checkpoint: Checkpointing | None, run_dir: Path | N
         return None
     ranks = parts.strategy.ranks
     saver = None if ranks.rank else RunSaver(parts, checkpoint, run_dir)
-    return saver if saver is not None and ranks.world_size == 1 else RankedSaver(parts, saver)
+    return saver if saver is not None and ranks.world_size == 1 else RankedSaver(parts, saver, checkpoint)

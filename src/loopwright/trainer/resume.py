@@ -17,7 +17,6 @@ from loopwright.checkpoint import (
     parameter_names,
     plain_names,
     plain_parameters,
-    read_checkpoint,
     refuse_lazy,
     resolve,
     step_folder,
@@ -34,6 +33,7 @@ from loopwright.errors import CheckpointError, SettingError, refuse_type
 from loopwright.plan import ADDED_SETTINGS, Plan, plan_differences
 from loopwright.trainer.first_process import in_first_process
 from loopwright.trainer.rank_states import check_rank_states, gather_rank_states, restore_rank_state
+from loopwright.trainer.sharded_states import read_for, save_shards
 
 _log = logging.getLogger("loopwright")
 
@@ -46,10 +46,11 @@ def save_run(parts: Parts, folder: Path, plan: Plan | None) -> Path:
         SaveError: if the checkpoint cannot be written.
     """
     ranks, state = parts.strategy.ranks, run_state(parts, plan)
-    in_first_process(
-        ranks,
-        lambda: str(write_checkpoint(folder, state, step=parts.state.global_step, world_size=ranks.world_size)),
-    )
+    step, world_size = parts.state.global_step, ranks.world_size
+    if parts.strategy.is_sharded:
+        save_shards(ranks, folder, state, step)
+    else:
+        in_first_process(ranks, lambda: str(write_checkpoint(folder, state, step=step, world_size=world_size)))
     call_hooks(parts.hooks["on_after_save_checkpoint"], parts.trainer, folder)
     return folder
 
@@ -132,7 +133,7 @@ def read_run(parts: Parts, folder: Path, *, weights_only: bool) -> Checkpoint:
         refuse_lazy(parts.model)
     call_hooks(hooks["on_before_load_checkpoint"], parts.trainer, folder)
     is_looked_at = hooks["preprocess_checkpoint"] or hooks["on_load_checkpoint"]
-    checkpoint = read_checkpoint(folder, weights_only=weights_only and not is_looked_at)
+    checkpoint = read_for(parts, folder, weights_only=weights_only and not is_looked_at)
     call_hooks(hooks["preprocess_checkpoint"], parts.trainer, checkpoint.state)
     return checkpoint
 

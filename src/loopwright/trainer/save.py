@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,12 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from loopwright.checkpoint import (
     Checkpointing,
     Contents,
+    FileRecord,
     HostCopies,
+    begin_shards,
     check_state,
     clean_leftovers,
+    commit_shards,
     pack,
     plain_names,
     prune,
@@ -49,7 +52,7 @@ class _Save:
     Attributes:
         step: step of the checkpoint.
         folder: folder of the checkpoint.
-        contents: contents of the files of the checkpoint.
+        contents: contents of the files of the checkpoint; empty if every process writes its own files.
         best: step of the checkpoint with the best monitored metric, which is kept; None if there is no such checkpoint.
         best_before: best value of the monitored metric among the steps that were saved before; None: no such value.
         keep_every: number of steps. A checkpoint is kept if its step is a multiple of this number. None: off.
@@ -89,6 +92,7 @@ class RunSaver:
         self._continues = settings.on_save_error == "continue"
         self._copies = HostCopies() if settings.background else None
         self._background: tuple[_Save, BackgroundTask] | None = None  # the save that is in progress
+        self._shards: tuple[_Save, Path] | None = None  # a save whose files every process writes, and its folder
 
     def prepare(self, *, resumes: bool) -> None:
         """Check that the fit can save checkpoints, and remove unfinished checkpoints of killed processes.
@@ -104,7 +108,7 @@ class RunSaver:
         try:
             self.wait()  # a save may still be running, if a second signal ended the last fit
         except SaveError as error:
-            self._warn(error)
+            self.warn(error)
         model = self._parts.model
         for name, entries in (("model", plain_names(model)), ("buffers", unsaved_buffers(model))):
             made = {key: each for key, each in entries.items() if not isinstance(each, _LAZY)}
@@ -191,7 +195,8 @@ class RunSaver:
         is_last = plan is None or state.global_step == plan.stop_step or state.stop_reason is not None
         self.wait_or_warn()
         try:
-            save = self._collect(plan, run)
+            state_now = run_state(self._parts, plan) if run is None else run
+            save = self._collect(plan, lambda: pack(state_now, self._copies))
             if self._settings.background:
                 self._background = save, BackgroundTask(partial(self._write, save))
             else:
@@ -204,9 +209,44 @@ class RunSaver:
         except SaveError as error:
             if is_last or not self._continues:
                 raise
-            self._warn(error)
+            self.warn(error)
             return False
         return True
+
+    def begin_shards(self, plan: Plan | None) -> list[str]:
+        """Begin a save of the current step whose files every process writes. Return its final and temporary folder.
+
+        Raises:
+            SaveError: if the temporary folder cannot be created.
+        """
+        save = self._collect(plan, dict)
+        temporary = begin_shards(save.folder)
+        self._shards = save, temporary
+        return [str(save.folder), str(temporary)]
+
+    def commit_shards(self, records: Mapping[str, FileRecord]) -> None:
+        """End the save that `begin_shards` began, after every process has written its files.
+
+        Raises:
+            SaveError: if the checkpoint cannot be completed.
+        """
+        assert self._shards is not None, "begin_shards comes first"
+        save, temporary = self._shards
+        world_size = self._parts.strategy.ranks.world_size
+        try:
+            commit_shards(save.folder, temporary, records, step=save.step, world_size=world_size)
+        except SaveError:
+            self.drop_shards()
+            raise
+        self._shards = None
+        self._note_written(save)
+        call_hooks(self._parts.hooks["on_after_save_checkpoint"], self._parts.trainer, save.folder)
+
+    def drop_shards(self) -> None:
+        """Forget the save that `begin_shards` began, because a process could not write its files."""
+        if self._shards is not None:
+            self._parts.log.note_lost(self._shards[0].step, self._shards[0].best_before)
+        self._shards = None
 
     def begin_stages(self) -> None:
         """Remove the record that an earlier fit has finished. Called before a fit trains or validates."""
@@ -247,13 +287,14 @@ class RunSaver:
         except SaveError as error:
             if not self._continues:
                 raise
-            self._warn(error)
+            self.warn(error)
 
-    def _warn(self, error: SaveError) -> None:
+    def warn(self, error: SaveError) -> None:
+        """Log that a checkpoint was not saved and that training continues."""
         newest = f"step {max(self._own_steps)}" if self._own_steps else "none"
         _log.warning("%s; training continues. Newest checkpoint: %s.", error, newest)
 
-    def _collect(self, plan: Plan | None, run: Mapping[str, Any] | None) -> _Save:
+    def _collect(self, plan: Plan | None, contents_now: Callable[[], Contents]) -> _Save:
         """Collect the contents of the checkpoint from the run. For a save in the background, tensors are copied."""
         log, step = self._parts.log, self._parts.state.global_step
         folder = step_folder(self._run_dir, step)
@@ -262,7 +303,7 @@ class RunSaver:
             # the next mount would hide it.
             raise SaveError(f"{folder}: not saved: the folder {self._run_dir} no longer exists")
         self._warn_of_later_ones(step)
-        contents = pack(run_state(self._parts, plan) if run is None else run, self._copies)
+        contents = contents_now()
         if log.best_saved is not None and log.best_saved.step not in steps_in(self._run_dir):
             log.best_saved = None  # the checkpoint of this step is in another run directory, or was removed
         best_before = log.best_saved
@@ -291,6 +332,9 @@ class RunSaver:
             world_size=world_size,
             reads_back=self._settings.background,
         )
+        self._note_written(save)
+
+    def _note_written(self, save: _Save) -> None:
         self._had_run_dir = True
         self._own_steps.add(save.step)
         self._whole_steps.add(save.step)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from loopwright.checkpoint import Checkpointing, plain_parameters
+from loopwright.checkpoint import Checkpointing, plain_names, plain_parameters, weights_digest
 from loopwright.engine.parts import Parts
 from loopwright.hooks import Callback, Logger
 from loopwright.loop import LoopCallback
@@ -195,6 +195,24 @@ class TrainerView:
     def is_sharded(self) -> bool:
         """Whether each process stores only a part of each weight."""
         return self._parts.strategy.is_sharded
+
+    def is_in_any_process(self, flag: bool) -> bool:
+        """Return whether ``flag`` is True in any of the processes that train together.
+
+        Every process must call this method, and waits for the others. With one process, the result is ``flag``.
+        """
+        count = torch.tensor(float(flag))
+        self._parts.strategy.ranks.add(count).wait()
+        return bool(count)
+
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of all weights, which does not depend on the number of processes.
+
+        Every process must call this method if the model is sharded. Only the result in process 0 is a digest of all
+        weights.
+        """
+        strategy = self._parts.strategy
+        return weights_digest(plain_names(self._parts.model), strategy.whole if strategy.is_sharded else None)
 
     @property
     def is_first_iteration(self) -> bool:

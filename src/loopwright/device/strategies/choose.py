@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from loopwright.device.device import Device
 from loopwright.device.ranks import Together
 from loopwright.device.strategies.replicated import Replicated
@@ -36,4 +38,9 @@ def make_strategy(settings: Device, world: World, device_type: str) -> Strategy:
         raise refuse("num_processes", settings.num_processes, expected, "leave it out")
     if device_type == "mps":
         raise refuse("kind", "mps", "cpu, gpu or xpu in several processes", "use kind=cpu")
-    return Replicated(settings, Together(world, device_type, settings.waits.timeout_seconds))
+    ranks = Together(world, device_type, settings.waits.timeout_seconds)
+    if settings.strategy == "ddp":
+        return Replicated(settings, ranks)
+    # Its import of torch.distributed.fsdp takes 0.5 s, so runs with other strategies do not import it.
+    sharded: Strategy = import_module("loopwright.device.strategies.sharded").Sharded(settings, ranks)
+    return sharded

@@ -137,6 +137,10 @@ class Replicated:
         """Return the tensor on the CPU in process 0, and None in the other processes."""
         return None if self.ranks.rank else tensor.detach().cpu()
 
+    def join(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return ``rows``, because the model is not sharded."""
+        return rows
+
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         wrapped = self._prepared() if self._is_new_window or self._wrapped is None else self._wrapped
         try:

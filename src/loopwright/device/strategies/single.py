@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -86,3 +86,7 @@ class Single:
     def whole(self, tensor: Tensor) -> Tensor:
         """Return the tensor on the CPU."""
         return tensor.detach().cpu()
+
+    def join(self, rows: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return ``rows``, because the model is not sharded."""
+        return rows

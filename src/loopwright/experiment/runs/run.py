@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import find_best, plain_names, step_folder, weights_digest
+from loopwright.checkpoint import find_best, step_folder
 from loopwright.data import Splits
 from loopwright.device import deterministic_operations
 from loopwright.errors import SettingError, did_you_mean
@@ -125,6 +125,8 @@ def follow(request: RunRequest) -> None:
                 _fit(trainer, quiet, job.settings, started, objects.data)
             else:
                 _validate(trainer, job.settings, started, objects.data.val)
+            if trainer.is_sharded:
+                trainer.weights_digest()  # process 0 gathers the weights for its summary
 
 
 def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ended:
@@ -161,7 +163,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             best=outcome.best,
             rows=outcome.rows or None,
             objective=None if math.isnan(objective) else objective,
-            weights_sha256=weights_digest(plain_names(trainer.model)),
+            weights_sha256=trainer.weights_digest(),
         )
     draw(request.directory)
     if not request.is_quiet:
