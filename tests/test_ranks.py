@@ -316,6 +316,29 @@ def test_validation_does_not_change_training_with_buffers_of_each_process() -> N
     assert torch.equal(never[0][1]["mean"], never[1][1]["mean"])
 
 
+def test_buffers_are_those_of_process_0() -> None:
+    features = rows(20).tensors[0]
+    mean = torch.zeros(4)
+    for micro_batch in range(10):  # 6 steps are 2 passes with 5 micro-batches each
+        first = 4 * (micro_batch % 5)
+        mean = 0.9 * mean + 0.1 * features[first : first + 4 : 2].mean(0)
+    found = on_ranks(2, counted, None, 1)
+    assert all(torch.allclose(each["mean"], mean) for each in (found[0][0], found[0][1], found[1][1]))
+
+
+def num_sums(rank: int, accum: int) -> int:
+    """Return how often tensors are summed over the processes in a training of 3 steps."""
+    ours = trainer(TrainingLoop(num_steps=3, grad_accum_steps=accum), log_every_n_steps=100)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        ours.fit(Loader(rows(48), batch_size=4))
+    return sum(event.count for event in profile.key_averages() if event.key == "gloo:all_reduce")
+
+
+def test_gradients_are_summed_once_a_step() -> None:
+    for once, often in zip(on_ranks(2, num_sums, 1), on_ranks(2, num_sums, 4), strict=True):
+        assert once == often > 3
+
+
 def wrong_count(rank: int) -> None:
     from loopwright.device import Device
 

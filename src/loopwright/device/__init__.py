@@ -1,8 +1,9 @@
 """Devices, processes and strategies. Only this package uses the interfaces of accelerators such as ``torch.cuda``."""
 
-from loopwright.device.accelerator import Cpu, Gpu, MpsGpu, move_tensors
+from loopwright.device.accelerator import Cpu, Gpu, MpsGpu
 from loopwright.device.blocks import find_blocks
 from loopwright.device.compiling import check_compiler
+from loopwright.device.copy_stream import move_tensors
 from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
 from loopwright.device.device import (
     MAX_THREADS,

@@ -1,4 +1,4 @@
-"""`Cpu`, `Gpu` and `MpsGpu`, which implement `Accelerator`, and `move_tensors`, which moves a batch to a device."""
+"""`Cpu`, `Gpu` and `MpsGpu`, which implement `Accelerator`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import gc
 import re
 import resource
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from loopwright.device.memory_format import MEMORY_FORMAT, has_format, with_channels_last
+from loopwright.device.copy_stream import CopyStream, move_tensors
+from loopwright.device.memory_format import with_channels_last
 from loopwright.precision import map_tensors
 from loopwright.protocols import DeviceStream
 
@@ -86,7 +86,7 @@ class Gpu:
         self.torch_device = torch_device
         self.stream: DeviceStream | None = _GpuStream(torch_device)
         self._module = torch.get_device_module(torch_device)
-        self._channels_last = channels_last
+        self._copies = CopyStream(torch_device, channels_last=channels_last)
         self._earlier_peak_bytes = 0  # before the last reset
         # Every CUDA device computes in float64, but some XPU devices do not.
         has_float64 = torch_device.type == "cuda" or self._module.get_device_properties(torch_device).has_fp64
@@ -126,8 +126,11 @@ class Gpu:
         self._module.empty_cache()
 
     def move(self, batch: Any) -> Any:
-        """Move every tensor in ``batch`` to the GPU. Tensors in pinned memory are copied asynchronously."""
-        return move_tensors(batch, self.torch_device, channels_last=self._channels_last)
+        """Move every tensor in ``batch`` to the GPU, while the GPU computes the operations that are queued already.
+
+        The CPU does not wait for a copy from pinned memory.
+        """
+        return self._copies.move(batch)
 
 
 class MpsGpu:
@@ -175,28 +178,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(each in text for each in _OUT_OF_MEMORY)
     )
-
-
-def move_tensors(batch: Any, device: torch.device, *, channels_last: bool = False) -> Any:
-    """Return a copy of ``batch`` with its tensors on ``device``.
-
-    Tensors in nested mappings, lists, tuples and dataclasses are also moved. Other objects with a method ``to`` are
-    moved with ``to(device)``. All other objects are not changed.
-
-    Args:
-        batch: batch that a dataloader yielded.
-        device: device to move the tensors to.
-        channels_last: whether 4-D floating-point tensors are also converted to the memory format channels_last.
-    """
-    return map_tensors(batch, partial(_moved, device=device, channels_last=channels_last))
-
-
-def _moved(value: Any, device: torch.device, channels_last: bool) -> Any:
-    if not isinstance(value, Tensor):
-        return value.to(device)
-    if channels_last and has_format(value):
-        return value.to(device, non_blocking=True, memory_format=MEMORY_FORMAT)
-    return value.to(device, non_blocking=True)
 
 
 class _GpuStream:

@@ -130,7 +130,6 @@ class Step:
     def _micro_batch(self, batch: Any, batch_idx: int, window: _Window | None, is_last: bool, log: Log | None) -> None:
         trainer, model, state = self._trainer, self._model, self._state
         state.batch_idx, state.is_last_micro_batch = batch_idx, is_last
-        is_padding = state.is_padding
         if self._move is not None:
             batch = self._move(batch)
         for hook in self._batch_start:
@@ -138,7 +137,7 @@ class Step:
         for hook in self._step_start:
             hook(trainer, model, batch)
         outputs = self._forward(batch)
-        if is_padding:
+        if state.is_padding:
             weight: float | Tensor | None = 0
         elif window is not None:
             weight = self._weigher.known(outputs, batch, self._feed.index)
@@ -146,7 +145,7 @@ class Step:
             has_count = "num_items" in outputs and outputs["num_items"] is not None
             weight = given_items(outputs) if has_count else None
         is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
-        if is_padding:  # a loss of 0 items may be NaN, and NaN times the weight 0 is NaN
+        if state.is_padding:  # a loss of 0 items may be NaN, and NaN times the weight 0 is NaN
             is_empty = _has_no_items(outputs)
         if window is not None and weight is not None:
             window.num_items = window.num_items + weight
@@ -176,7 +175,7 @@ class Step:
                 self.update(window.num_items if window is not None else 0 if is_empty else None)
         for hook in self._step_end:
             hook(trainer, model, outputs, batch)
-        if not is_empty and not is_padding:
+        if not is_empty and not state.is_padding:
             self._mean.add(outputs, batch, self._feed.index, weight)
         if is_last:
             state.global_step += 1

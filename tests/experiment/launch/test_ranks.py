@@ -39,6 +39,12 @@ class Fault(loopwright.Callback):
             os._exit(3)
         if self.how.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, self.how))
+
+class SlowEnd(loopwright.Callback):
+    def finalize(self):
+        if os.environ.get("RANK") == "0":
+            time.sleep(3)
+            open("ended-slowly", "w").close()
 """
 COMMAND = [sys.executable, "-m", "loopwright"]
 FAULTY = (
@@ -163,6 +169,14 @@ def test_a_signal_saves_one_step_on_all(number: str, code: int, who: str, there:
     assert (directory / "checkpoints" / f"step_{found['global_step']:08d}").is_dir()
     assert "Traceback" not in err and err.count("interrupted by") == 1
     assert processes_in(there) == []
+
+
+def test_process_0_is_not_killed_if_it_ends_after_the_others(there: Path) -> None:
+    fault = ("+callbacks.fault.how=SIGTERM", "+callbacks.slow._target_=mine.SlowEnd")
+    done = run(there, *small_run(*FAULTY, *fault, "loop.max_steps=1000000", "device.num_processes=2"))
+    assert done.returncode == 143, done.stderr
+    assert (there / "ended-slowly").exists()
+    assert summary(there)["state"] == "interrupted"
 
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
