@@ -141,9 +141,8 @@ class Step:
             has_count = "num_items" in outputs and outputs["num_items"] is not None
             weight = given_items(outputs) if has_count else None
         is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
-        if is_padding:  # a loss of 0 items may be NaN, and NaN times the weight 0 is NaN
-            items = outputs.get("num_items")
-            is_empty = items is not None and not isinstance(own := given_items(outputs), Tensor) and own == 0
+        if is_padding:
+            is_empty = _has_no_items(outputs)
         if window is not None and weight is not None:
             window.num_items = window.num_items + weight
             if self._agreement is not None:
@@ -274,6 +273,12 @@ class Step:
             self._metric_log.count_skipped_update(state.global_step)
         if log is not None:
             log(self._sums.take_means())
+
+
+def _has_no_items(outputs: Mapping[str, Any]) -> bool:
+    """Return whether the outputs have no items. Their loss may be NaN, and NaN times the weight of a padding is NaN."""
+    items = None if outputs.get("num_items") is None else given_items(outputs)
+    return items is not None and not isinstance(items, Tensor) and items == 0
 
 
 @dataclass(slots=True)
