@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from loopwright import Callback, Trainer, TrainingLoop
-from loopwright.callbacks import DataStall, GradientNorms, Memory, Profile, Summary, Throughput, Utilisation
+from loopwright.callbacks import DataStall, GradientNorms, Memory, NoiseScale, Profile, Summary, Throughput, Utilisation
 
 BATCH_SIZE = 32
 
@@ -160,9 +160,13 @@ MEASURING: Mapping[str, Callable[[], Callback]] = {
     "Utilisation": functools.partial(Utilisation, 1e12),
     "GradientNorms": GradientNorms,
     "GradientNorms(parameter)": functools.partial(GradientNorms, "parameter"),
+    "NoiseScale": NoiseScale,
     "Profile": Profile,
     "Summary": Summary,
 }
+# `NoiseScale` needs several micro-batches in a step, with a known number of samples. It is compared with a training on
+# the same data that also has two micro-batches in a step.
+NUM_MICRO_BATCHES: Mapping[str, int] = {"NoiseScale": 2}
 
 
 def train_with_trainer(
@@ -171,13 +175,14 @@ def train_with_trainer(
     callbacks: Sequence[Callback] = (),
     log_every_n_steps: int = 10**9,
     run_dir: Path | None = None,
+    grad_accum_steps: int = 1,
 ) -> Mlp:
-    """Train the same model on the same data with the `Trainer`."""
+    """Train the same model on the same data with the `Trainer`. ``num_steps`` is the number of micro-batches."""
     torch.manual_seed(0)
     trainer = Trainer(
         model=Mlp(),
         optimizer=functools.partial(torch.optim.SGD, lr=0.1),
-        loop=TrainingLoop(num_steps=num_steps),
+        loop=TrainingLoop(num_steps=num_steps // grad_accum_steps, grad_accum_steps=grad_accum_steps),
         device="cpu",
         callbacks=callbacks,
         loggers=[],
@@ -191,12 +196,16 @@ def train_with_trainer(
 
 
 def train_measured(
-    make: Callable[[], Callback] | None, loader: DataLoader[Any], num_steps: int, log_every_n_steps: int = 50
+    make: Callable[[], Callback] | None,
+    loader: DataLoader[Any],
+    num_steps: int,
+    log_every_n_steps: int = 50,
+    grad_accum_steps: int = 1,
 ) -> Mlp:
     """Train with the `Trainer` in a temporary run directory, with one callback or with none."""
     with tempfile.TemporaryDirectory() as run_dir:
         callbacks = [] if make is None else [make()]
-        return train_with_trainer(loader, num_steps, callbacks, log_every_n_steps, Path(run_dir))
+        return train_with_trainer(loader, num_steps, callbacks, log_every_n_steps, Path(run_dir), grad_accum_steps)
 
 
 def calls_per_step(train: Callable[..., object], make: MakeLoader = ready, num_steps: int = 24) -> list[int]:
@@ -277,13 +286,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=21, help="number of pairs of trainings to time")
     parser.add_argument("--steps", type=int, default=2000, help="number of steps of each training")
-    parser.add_argument("--only", default="", help="time only the kinds of data whose name contains this text")
+    parser.add_argument(
+        "--only", default="", help="only the kinds of data, or the callbacks, whose name contains this text"
+    )
     parser.add_argument("--measuring", action="store_true", help="measure the measuring callbacks instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{platform.platform()}, Python {platform.python_version()}, torch {torch.__version__}, one thread")
     if options.measuring:
-        report_measuring(options.pairs, options.steps)
+        report_measuring(options.pairs, options.steps, options.only)
         return
     for name in ("list of ready batches", "own set"):
         by_hand = calls_per_step(train_by_hand, KINDS[name])
@@ -302,19 +313,32 @@ def main() -> None:
     report("by hand / by hand", 0, train_by_hand, ready(options.steps), options.pairs, options.steps)
 
 
-def report_measuring(num_pairs: int, num_steps: int) -> None:
+def report_measuring(num_pairs: int, num_steps: int, only: str) -> None:
     """Print a line for each measuring callback: the added function calls, and the ratio of the CPU times."""
-    plain = functools.partial(train_measured, None)
-    before = [calls_per_step(functools.partial(plain, log_every_n_steps=every))[0] for every in (10**9, 1)]
-    loader = ready(num_steps)
-    print(f"calls added to a step and to a log step; CPU time, median of {num_pairs} pairs of {num_steps} steps")
+    print(
+        f"calls added to a step and to a log step; CPU time, median of {num_pairs} pairs of {num_steps} micro-batches"
+    )
     for name, make in {"nothing": None, **MEASURING}.items():
-        train = functools.partial(train_measured, make)
-        counts = (calls_per_step(functools.partial(train, log_every_n_steps=every)) for every in (10**9, 1))
-        between, at_log = (statistics.median_low(each) - one for each, one in zip(counts, before, strict=True))
-        ratios = [one / other for one, other in paired_seconds(train, loader, num_pairs, num_steps, plain)]
-        median, low, high = median_interval(ratios)
+        if only not in name:
+            continue
+        accum = NUM_MICRO_BATCHES.get(name, 1)
+        make_loader = ready if accum == 1 else KINDS["TensorDataset"]
+        train = functools.partial(train_measured, make, grad_accum_steps=accum)
+        plain = functools.partial(train_measured, None, grad_accum_steps=accum)
+        between, at_log = (
+            calls_of_step(train, make_loader, accum, every) - calls_of_step(plain, make_loader, accum, every)
+            for every in (10**9, 1)
+        )
+        pairs = paired_seconds(train, make_loader(num_steps, 0), num_pairs, num_steps, plain)
+        median, low, high = median_interval([one / other for one, other in pairs])
         print(f"{name:26} {between:4d} {at_log:5d}   {median:.3f}  ({low:.3f} to {high:.3f})", flush=True)
+
+
+def calls_of_step(train: Callable[..., object], make: MakeLoader, grad_accum_steps: int, log_every: int) -> int:
+    """Return the median number of function calls in a step of ``grad_accum_steps`` micro-batches."""
+    counts = calls_per_step(functools.partial(train, log_every_n_steps=log_every), make)
+    starts = range(0, len(counts) - grad_accum_steps + 1, grad_accum_steps)
+    return statistics.median_low([sum(counts[start : start + grad_accum_steps]) for start in starts])
 
 
 def report(

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import torch
 
+import tiny
 from command import run_dirs
 from loopwright.cli import main
 from loopwright.data import Loader
+from ranked import on_ranks
 
 DOC = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
-CALLBACK, LOGGER, USE, DATA = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+CALLBACK, SHARED, LOGGER, USE, DATA = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
 FILES = re.findall(r"```\n(mine\.py.*?)```", DOC, re.DOTALL)[0]
 (COMMAND,) = re.findall(r"```bash\n(.*?)```", DOC, re.DOTALL)
 
@@ -42,6 +44,25 @@ def test_the_example_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert result.metrics["val/num_worse"] == 2  # type: ignore[attr-defined]
     logged = table(Path("outputs/extended/metrics.db"))
     assert {name for _, name, _ in logged} >= {"train/loss", "val/loss", "val/num_worse"}
+
+
+def long_rows(rank: int) -> dict[str, dict[int, float]]:
+    """Train with the callback for several processes. The fifth micro-batch has one row."""
+    names: dict[str, Any] = {"__name__": "extending"}
+    exec(compile(SHARED, "extending.md", "exec"), names)
+    logged = tiny.Logged()
+    loop = tiny.TrainingLoop(num_epochs=1)
+    ours = tiny.trainer(loop, callbacks=[names["LongRows"](2.0)], loggers=[logged], log_every_n_steps=2)
+    ours.fit(Loader(tiny.rows(17), batch_size=4))
+    return logged.metrics
+
+
+def test_the_callback_for_several_processes_logs_the_same_with_any_number_of_them() -> None:
+    alone = long_rows(0)
+    assert sum(alone["train/num_long"].values()) == (tiny.rows(17).tensors[0].norm(dim=1) > 2).sum()
+    found = on_ranks(2, long_rows)
+    for name in ("train/num_long", "train/largest_norm"):
+        assert found[0][name] == alone[name] and name not in found[1]
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -10,7 +10,10 @@ from torch import Tensor
 
 import tiny
 from loopwright import TrainingLoop
-from loopwright.callbacks import Throughput
+from loopwright.callbacks import DataStall, Throughput, Utilisation
+from loopwright.data import Loader
+from loopwright.device import Device
+from ranked import on_ranks
 
 
 class Slow(tiny.Regression):
@@ -73,3 +76,37 @@ def test_a_batch_with_an_unknown_number_of_samples_logs_only_items(now: list[flo
     ours.fit([[list(each) for each in batch] for batch in tiny.batches(4)])
     assert logged.timing["train/items_per_second"] == {2: 6.0}
     assert "train/samples_per_second" not in logged.timing
+
+
+def compiled(rank: int, now: list[float]) -> dict[str, dict[int, float]]:
+    """Train with a compiled model whose first forward takes 1,000 seconds more."""
+
+    class Compiling(Slow):
+        def forward(self, batch: Any) -> dict[str, Any]:
+            self.now[0] += 0.0 if self.num_calls else 1000.0
+            self.num_calls += 1
+            return super().forward(batch)
+
+        num_calls = 0
+
+    logged = tiny.Logged()
+    ours = tiny.trainer(
+        TrainingLoop(num_steps=4),
+        model=lambda: Compiling(now, "int"),
+        callbacks=[Throughput(), Utilisation(1e12), DataStall()],
+        loggers=[logged],
+        log_every_n_steps=1,
+        device=Device(kind="cpu", compile={"target": "blocks", "backend": "eager"}, blocks=("Tanh",)),
+    )
+    ours.fit(Loader(tiny.rows(24), batch_size=4))
+    return logged.timing
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_step_that_compiles_is_left_out(world_size: int, now: list[float]) -> None:
+    timing = on_ranks(world_size, compiled, now)[0]
+    assert timing["train/compile_seconds"] == {1: 1002.0}
+    assert timing["train/samples_per_second"] == {2: 2.0, 3: 2.0, 4: 2.0}
+    assert timing["train/steps_per_second"] == {1: 0.0, 2: 0.5, 3: 0.5, 4: 0.5}
+    assert [*timing["train/teraflops_per_second"]] == [*timing["train/data_stall_fraction"]] == [2, 3, 4]
+    assert len({*timing["train/teraflops_per_second"].values()}) == 1

@@ -279,6 +279,12 @@ class Step:
             log(self._sums.take_means())
 
 
+def _has_no_items(outputs: Mapping[str, Any]) -> bool:
+    """Return whether the outputs have no items. Their loss may be NaN, and NaN times the weight of a padding is NaN."""
+    items = None if outputs.get("num_items") is None else given_items(outputs)
+    return items is not None and not isinstance(items, Tensor) and items == 0
+
+
 @dataclass(slots=True)
 class _Window:
     """Counts the items in the micro-batches of a window."""
