@@ -290,9 +290,3 @@ class _Window:
     """Counts the items in the micro-batches of a window."""
 
     num_items: float | Tensor = 0
-
-
-def _has_no_items(outputs: Mapping[str, Any]) -> bool:
-    """Return whether the model returned ``num_items`` 0 on the host."""
-    items = None if outputs.get("num_items") is None else given_items(outputs)
-    return items is not None and not isinstance(items, Tensor) and items == 0
