@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader
 import tiny
 from loopwright import Checkpointing, Logger, Trainer, TrainingLoop
 from loopwright.callbacks import Metrics
+from loopwright.data import Loader
+from ranked import on_ranks
 
 torchmetrics = pytest.importorskip("torchmetrics", reason="needs the extra metrics")
 
@@ -194,3 +197,52 @@ def test_a_metric_that_does_not_compute_a_single_number_is_refused() -> None:
     callback = Metrics({"two": Two()}, inputs=(1,))
     with pytest.raises(ValueError, match=r"metrics\.two: computes a value of shape \(2,\); expected a single number"):
         trainer(TrainingLoop(num_steps=1), callback).fit(tiny.batches())
+
+
+def many(rank: int, run_dir: Path, how: str, kind: str) -> dict[tuple[int, str], float]:
+    """Train 9 steps with a metric, or crash after step 7, or resume from the checkpoint of step 6."""
+    seen = Seen()
+    callback = Metrics({"m": getattr(torchmetrics, kind)()}, inputs=("prediction", 1))
+
+    def crash(trainer: Any, batch: Any, batch_idx: int) -> None:
+        if how == "crash" and trainer.global_step == 7:
+            raise RuntimeError("crashed")
+
+    ours = trainer(
+        TrainingLoop(num_steps=9, grad_accum_steps=2, eval_frequency=4),
+        callback,
+        callbacks={"metrics": callback, "crash": tiny.Recorder(crash)},
+        loggers=[seen],
+        log_every_n_steps=4,
+        checkpoint=Checkpointing(every_n_steps=3),
+        run_dir=run_dir,
+    )
+    data = Loader(tiny.rows(23), batch_size=3, shuffle=True)  # the last micro-batch of a pass has two rows
+    with pytest.raises(RuntimeError, match="crashed") if how == "crash" else nullcontext():
+        ours.fit(data, Loader(tiny.rows(9), batch_size=4), ckpt_path="last" if how == "resume" else None)
+    return seen.values
+
+
+@pytest.mark.filterwarnings("ignore:Metric `SpearmanCorrcoef` will save all")
+@pytest.mark.parametrize("kind", ["MeanSquaredError", "SpearmanCorrCoef"])
+def test_metrics_cover_the_rows_of_all_processes_also_after_a_resume(kind: str, tmp_path: Path) -> None:
+    alone = many(0, tmp_path / "alone", "straight", kind)
+    straight = on_ranks(3, many, tmp_path / "straight", "straight", kind)[0]
+    assert straight == pytest.approx(alone, rel=1e-4)
+    on_ranks(3, many, tmp_path / "cut", "crash", kind)
+    resumed = on_ranks(3, many, tmp_path / "cut", "resume", kind)[0]
+    assert resumed == {key: value for key, value in straight.items() if key in resumed}
+    assert {(8, "train/m"), (9, "train/m"), (8, "val/m")} <= {*resumed}
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_another_number_of_processes_resumes_the_metrics(world_size: int, tmp_path: Path) -> None:
+    """The training metrics of step 8 lack the rows of a process that no longer exists, of steps 5 and 6."""
+    straight = on_ranks(2, many, tmp_path / "straight", "straight", "MeanSquaredError")[0]
+    on_ranks(2, many, tmp_path / "cut", "crash", "MeanSquaredError")
+    resumed = on_ranks(world_size, many, tmp_path / "cut", "resume", "MeanSquaredError")[0]
+    assert {(8, "train/m"), (9, "train/m"), (8, "val/m")} <= {*resumed}
+    expected = {key: value for key, value in straight.items() if key in resumed}
+    if world_size == 1:
+        assert resumed.pop((8, "train/m")) != expected.pop((8, "train/m"))
+    assert resumed == pytest.approx(expected, rel=1e-4)

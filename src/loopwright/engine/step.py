@@ -145,8 +145,7 @@ class Step:
             has_count = "num_items" in outputs and outputs["num_items"] is not None
             weight = given_items(outputs) if has_count else None
         is_empty = weight is not None and not isinstance(weight, Tensor) and weight == 0
-        if state.is_padding:  # a loss of 0 items may be NaN, and NaN times the weight 0 is NaN
-            is_empty = _has_no_items(outputs)
+        is_empty = _has_no_items(outputs) if state.is_padding else is_empty
         if window is not None and weight is not None:
             window.num_items = window.num_items + weight
             if self._agreement is not None:
