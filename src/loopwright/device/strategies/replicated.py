@@ -127,7 +127,7 @@ class Replicated:
             sent = torch.cat([each.reshape(-1) for each in buffers])
             dist.broadcast(sent, src=0)
             if self.ranks.rank:
-                parts = sent.split([each.numel() for each in buffers])
+                parts = torch.split(sent, [each.numel() for each in buffers])
                 torch._foreach_copy_(buffers, [part.view_as(each) for part, each in zip(parts, buffers, strict=True)])
 
     def whole(self, tensor: Tensor) -> Tensor | None:
