@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-import distributed
 import pytest
 import torch
 from torch import nn
@@ -19,8 +18,6 @@ from loopwright import Callback, TrainingLoop
 from loopwright.engine.train_mean import TrainMean
 from loopwright.engine.weighting import as_outputs
 from tiny import ReadBacks, batches, trainer
-
-MOST_ADDED_CALLS = 190  # in one of two processes, for the model of `bench/overhead.py`
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +37,6 @@ def test_a_step_makes_no_more_calls_than_a_hand_written_loop(overhead: ModuleTyp
     ours = overhead.calls_per_step(overhead.train_with_trainer, overhead.KINDS[kind])
     assert len(set(by_hand)) == 1 and len(set(ours)) == 1
     assert ours[0] <= by_hand[0]
-
-
-@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
-def test_a_step_in_two_processes_adds_a_fixed_number_of_calls() -> None:
-    """The hand-written loop uses `DistributedDataParallel`, too. The number grows with the number of parameters."""
-    case = distributed.CASES["MLP, 5 thousand"]
-    trainings = (distributed.by_hand, distributed.with_trainer)
-    by_hand, ours = (distributed.in_processes(distributed.calls_per_step, train, case)[0] for train in trainings)
-    assert len(set(by_hand)) == 1 and len(set(ours)) == 1
-    assert ours[0] - by_hand[0] <= MOST_ADDED_CALLS
 
 
 class Scalars(nn.Module):
@@ -100,17 +87,17 @@ def calls_of_means(loader: Any, num_more: int, are_numbers: bool, grad_accum_ste
 @pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
 @pytest.mark.parametrize("kind", ["list of ready batches", "own set", "list"])
 @pytest.mark.parametrize("are_numbers", [False, True])
-def test_the_means_cost_at_most_two_calls_a_scalar(overhead: ModuleType, kind: str, are_numbers: bool) -> None:
-    """The loss costs 2: these functions make 5 calls, and `as_outputs` alone made 3 before there were means."""
-    each = 0 if are_numbers else 1
+def test_the_means_cost_at_most_three_calls_a_scalar(overhead: ModuleType, kind: str, are_numbers: bool) -> None:
+    """The loss costs 3: these functions make 6 calls, and `as_outputs` alone made 3 before there were means."""
+    each = 0 if are_numbers else 2
 
     def loader() -> Any:
         return overhead.ready_batches(12) if kind == "list" else overhead.KINDS[kind](12, 0)
 
     for num_more in (0, 4):
-        assert calls_of_means(loader(), num_more, are_numbers, 1) == {5 + each * num_more}
+        assert calls_of_means(loader(), num_more, are_numbers, 1) == {6 + each * num_more}
         if kind != "list of ready batches":  # which has no known number of samples in a batch
-            assert calls_of_means(loader(), num_more, are_numbers, 3) == {3 + each * num_more}
+            assert calls_of_means(loader(), num_more, are_numbers, 3) == {4 + each * num_more}
 
 
 def test_callbacks_that_override_nothing_cost_no_call(overhead: ModuleType) -> None:
@@ -119,19 +106,19 @@ def test_callbacks_that_override_nothing_cost_no_call(overhead: ModuleType) -> N
 
 
 @pytest.mark.parametrize("grad_accum_steps", [1, 3])
-def test_only_the_metrics_are_read_between_log_steps_and_only_in_host_memory(grad_accum_steps: int) -> None:
-    """Here all tensors are in host memory. `tests/engine/test_train_mean.py` has the test with another device."""
-    counts: list[int] = []
+def test_nothing_is_read_back_between_log_steps(grad_accum_steps: int) -> None:
+    counts: list[tuple[int, int]] = []
 
     class Watching(Callback):
         def on_train_batch_end(self, ours: Any, *args: Any) -> None:
-            counts.append(mode.count)
+            counts.append((ours.global_step, mode.count))
 
     loop = TrainingLoop(num_steps=8, grad_accum_steps=grad_accum_steps)
     ours = trainer(loop, callbacks=[Watching()], log_every_n_steps=4)
     with ReadBacks() as mode:
         ours.fit(batches(24))
-    assert counts == [2 * num_micro_batches for num_micro_batches in range(1, 8 * grad_accum_steps + 1)]
+    after = dict(counts)
+    assert after[3] == 0 and after[7] == after[4]
 
 
 def test_the_dispatch_mode_sees_a_read_back() -> None:
