@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+import distributed
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ from loopwright import Callback, TrainingLoop
 from loopwright.engine.train_mean import TrainMean
 from loopwright.engine.weighting import as_outputs
 from tiny import ReadBacks, batches, trainer
+
+MOST_ADDED_CALLS = 190  # in one of two processes, for the model of `bench/overhead.py`
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,16 @@ def test_a_step_makes_no_more_calls_than_a_hand_written_loop(overhead: ModuleTyp
     ours = overhead.calls_per_step(overhead.train_with_trainer, overhead.KINDS[kind])
     assert len(set(by_hand)) == 1 and len(set(ours)) == 1
     assert ours[0] <= by_hand[0]
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer adds calls")
+def test_a_step_in_two_processes_adds_a_fixed_number_of_calls() -> None:
+    """The hand-written loop uses `DistributedDataParallel`, too. The number grows with the number of parameters."""
+    case = distributed.CASES["MLP, 5 thousand"]
+    trainings = (distributed.by_hand, distributed.with_trainer)
+    by_hand, ours = (distributed.in_processes(distributed.calls_per_step, train, case)[0] for train in trainings)
+    assert len(set(by_hand)) == 1 and len(set(ours)) == 1
+    assert ours[0] - by_hand[0] <= MOST_ADDED_CALLS
 
 
 class Scalars(nn.Module):
