@@ -15,6 +15,7 @@ import torch
 
 import tiny
 from command import run_dirs
+from loopwright import TrainingLoop
 from loopwright.cli import main
 from loopwright.data import Loader
 from ranked import on_ranks
@@ -51,7 +52,7 @@ def long_rows(rank: int) -> dict[str, dict[int, float]]:
     names: dict[str, Any] = {"__name__": "extending"}
     exec(compile(SHARED, "extending.md", "exec"), names)
     logged = tiny.Logged()
-    loop = tiny.TrainingLoop(num_epochs=1)
+    loop = TrainingLoop(num_epochs=1)
     ours = tiny.trainer(loop, callbacks=[names["LongRows"](2.0)], loggers=[logged], log_every_n_steps=2)
     ours.fit(Loader(tiny.rows(17), batch_size=4))
     return logged.metrics
