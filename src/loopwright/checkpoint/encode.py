@@ -26,8 +26,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy
 import torch
@@ -110,7 +110,10 @@ class _Encoder:
     def encode(self, value: object, path: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise self._refuse(path, f"at most {MAX_DEPTH} levels of nested lists and dicts")
-        if value is None or isinstance(value, bool):
+        kind = type(value)  # comparing exact types first is several times faster than the tests for subclasses below
+        if kind is str:
+            return _encode_str(cast("str", value))
+        if value is None or kind is bool:
             return value
         if isinstance(value, numpy.generic) and not isinstance(value, str):
             return {"~numpy": [self._numpy_dtype(value, path), value.tobytes().hex()]}
@@ -136,6 +139,11 @@ class _Encoder:
         raise self._refuse(path, ACCEPTED, value)
 
     def _encode_items(self, values: list[object] | tuple[object, ...], path: str, depth: int) -> list[Any]:
+        # Encoding the 625 integers of Python's random state one by one would take most of the time of a small save.
+        if depth < MAX_DEPTH and {*map(type, values)} == {int}:
+            numbers = cast("Sequence[int]", values)
+            if max(max(numbers), -min(numbers)).bit_length() <= _MAX_DECIMAL_BITS:
+                return [*numbers]
         return [self.encode(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(values)]
 
     def _encode_dict(self, values: dict[object, object], path: str, depth: int) -> dict[str, Any]:
@@ -144,7 +152,7 @@ class _Encoder:
         for key, value in values.items():
             if type(key) not in (str, int):
                 raise self._refuse(path, f"str or int keys, not {key!r:.80} ({type(key).__qualname__})")
-            encoded_key = self.encode(key, path, depth)
+            encoded_key = _encode_str(key) if isinstance(key, str) else self.encode(key, path, depth)
             is_plain = is_plain and isinstance(encoded_key, str) and not encoded_key.startswith("~")
             child = f"[{key}]" if isinstance(key, int) else f".{key}" if path else str(key)
             pairs.append([encoded_key, self.encode(value, path + child, depth + 1)])
@@ -214,7 +222,7 @@ class _Encoder:
 
 def _encode_str(text: str) -> Any:
     # JSON would join two adjacent lone surrogates into one character.
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         return {"~str": [ord(char) for char in text]}
     return text
 

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,9 @@ class Manifest:
         Equal manifests have equal bytes. The bytes include the SHA-256 of the other values, so that any changed bit is
         detected.
         """
-        return _sign({"schema": SCHEMA, **asdict(self)})
+        files = {name: {"num_bytes": each.num_bytes, "sha256": each.sha256} for name, each in self.files.items()}
+        versions = {"torch": self.torch, "loopwright": self.loopwright}
+        return _sign({"schema": SCHEMA, "step": self.step, "world_size": self.world_size, **versions, "files": files})
 
 
 def read_manifest(folder: Path) -> Manifest:

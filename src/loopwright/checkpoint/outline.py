@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_SCALARS = frozenset({type(None), bool, int, float, str})
+
 
 def outline(tree: object) -> Any:
     """Return the outline of JSON values.
@@ -23,6 +25,8 @@ def outline(tree: object) -> Any:
             names[name] = outline(value)
         return names
     if isinstance(tree, list):
+        if _SCALARS.issuperset(map(type, tree)):
+            return len(tree)
         entries = []
         for value in tree:
             entries.append(outline(value))  # A list comprehension would double the number of stack frames.

@@ -7,6 +7,7 @@ final name. A folder with a final name is therefore complete. A folder with a te
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -17,7 +18,6 @@ import stat
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from loopwright.checkpoint.read import verify_checkpoint
 from loopwright.checkpoint.safetensors_layout import safetensors_chunks
 from loopwright.errors import CheckpointError, SaveError, SettingError, SettingTypeError, room
 
+_LEAST_BYTES_FOR_THREADS = 1 << 20
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -170,7 +171,7 @@ def pack(state: Mapping[str, object], copies: HostCopies | None = None) -> Conte
     trees: dict[str, Any] = {}
     for name, part in parts.items():
         key = name.removesuffix(".safetensors")
-        on_host = in_place if copies is None else partial(copies.take, name)
+        on_host = in_place if copies is None else functools.partial(copies.take, name)
         trees[key], tensors[name] = encode(part, "" if name == STATE_TENSORS else key, on_host)
     trees["outline"] = outline(trees)
     text = json.dumps(trees, separators=(",", ":"), allow_nan=False).encode()
@@ -194,13 +195,16 @@ def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
     """Write and sync new files, and return their sizes and hashes.
 
     Hashing is slower than many disks. Threads therefore hash the chunks in memory while the chunks are written. One
-    core is left for writing. If the other cores are idle, hashing adds almost no time.
+    core is left for writing. If the other cores are idle, hashing adds almost no time. If the files are small, starting
+    a thread takes longer than hashing, and no thread is started.
     """
     descriptors: dict[str, int] = {}
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sizes = {name: sum(chunk.nbytes for chunk in chunks) for name, chunks in contents.items()}
+    is_small = sum(sizes.values()) < _LEAST_BYTES_FOR_THREADS
     num_hashed = max(1, min(len(contents), num_cores - 1))
     with ThreadPoolExecutor(max_workers=num_hashed) as pool:
-        digests = {name: pool.submit(_sha256, chunks) for name, chunks in contents.items()}
+        digests = {name: pool.submit(_sha256, chunks) for name, chunks in contents.items() if not is_small}
         try:
             for name, chunks in contents.items():
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -214,8 +218,10 @@ def _write_files(folder: Path, contents: Contents) -> dict[str, FileRecord]:
         finally:
             for descriptor in descriptors.values():
                 os.close(descriptor)
-        sizes = {name: sum(chunk.nbytes for chunk in chunks) for name, chunks in contents.items()}
-        return {name: FileRecord(num_bytes=sizes[name], sha256=digests[name].result()) for name in contents}
+        found = {
+            name: digests[name].result() if name in digests else _sha256(chunks) for name, chunks in contents.items()
+        }
+    return {name: FileRecord(num_bytes=sizes[name], sha256=digest) for name, digest in found.items()}
 
 
 def _sha256(chunks: Sequence[memoryview]) -> str:
@@ -290,6 +296,7 @@ def _manifest_time(path: Path) -> int:
         return 0
 
 
+@functools.cache  # the metadata of the package is a file
 def _version() -> str:
     try:
         return importlib.metadata.version("loopwright")

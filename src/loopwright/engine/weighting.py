@@ -63,7 +63,9 @@ def given_items(outputs: Mapping[str, Any]) -> float | Tensor:
         TypeError: if ``num_items`` is neither an integer nor a scalar tensor, or if it is below 0 or NaN. The value of
             a tensor on an accelerator is not checked.
     """
-    given = outputs["num_items"]
+    given: Any = outputs["num_items"]
+    if type(given) is int and given >= 0:  # the general test below makes 6 function calls
+        return given
     if isinstance(given, Tensor) and not given.ndim:
         if given.device.type != "cpu":
             return given.detach()

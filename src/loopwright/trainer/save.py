@@ -279,8 +279,10 @@ class RunSaver:
 
     def _warn_of_later_ones(self, step: int) -> None:
         """Warn at the first save after a resume if a later checkpoint exists, which the next resume would take."""
+        if self._has_looked:
+            return
         later = max(steps_in(self._run_dir), default=step)
-        if later > step and not self._has_looked and self._is_whole(later):
+        if later > step and self._is_whole(later):
             folder = step_folder(self._run_dir, later)
             problem = "a resume would start from it, unless this fit replaces it"
             _log.warning("%s existed before this fit and has a later step: %s.", folder, problem)
