@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from loopwright.device.device import Device
 from loopwright.device.ranks import Together
@@ -11,6 +12,9 @@ from loopwright.device.strategies.single import Single
 from loopwright.device.world import World
 from loopwright.errors import refuse
 from loopwright.protocols import Strategy
+
+if TYPE_CHECKING:
+    from loopwright.device.strategies.sharded import Sharded
 
 
 def make_strategy(settings: Device, world: World, device_type: str) -> Strategy:
@@ -42,5 +46,5 @@ def make_strategy(settings: Device, world: World, device_type: str) -> Strategy:
     if settings.strategy == "ddp":
         return Replicated(settings, ranks)
     # Its import of torch.distributed.fsdp takes 0.5 s, so runs with other strategies do not import it.
-    sharded: Strategy = import_module("loopwright.device.strategies.sharded").Sharded(settings, ranks)
-    return sharded
+    sharded: type[Sharded] = import_module("loopwright.device.strategies.sharded").Sharded
+    return sharded(settings, ranks)

@@ -42,6 +42,7 @@ class Sharded:
     """
 
     is_sharded = True
+    splits_on_oom = False
 
     def __init__(self, settings: Device, ranks: Ranks) -> None:
         self._settings = settings
