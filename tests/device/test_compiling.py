@@ -200,7 +200,7 @@ def test_wrong_settings_are_refused(given: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("compiling", "blocks", "message"),
     [
-        (None, ["Block"], r"blocks=\['Block'\]: expected null unless blocks are compiled; use compile=blocks"),
+        (None, ["Block"], r"blocks=\['Block'\]: expected null unless blocks are compiled or sharded"),
         ("model", ["Block"], "expected null unless blocks are compiled"),
         ("blocks", "Block", "blocks='Block': expected a list of class names"),
         ("blocks", [], "expected a list of class names"),

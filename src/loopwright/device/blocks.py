@@ -28,8 +28,8 @@ def find_blocks(model: nn.Module, class_names: Sequence[str] | None = None) -> l
     """
     blocks = search_blocks(model, class_names)
     if not blocks:
-        problem = f"expected a model with repeated blocks, {type(model).__name__} has none"
-        remedy = "use compile=model or name them in device.blocks"
+        problem = f"no repeated blocks were found in {type(model).__name__}"
+        remedy = "use compile=model, or give the class names of the blocks in device.blocks"
         raise SettingError("device.compile", f"=blocks: {problem}; {remedy}.")
     return blocks
 

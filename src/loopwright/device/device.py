@@ -137,6 +137,8 @@ class Device:
         if self.on_oom == "split" and self.strategy == "fsdp":
             remedy = "use strategy=ddp, or a smaller data.batch_size"
             raise refuse("on_oom", self.on_oom, "stop with strategy=fsdp", remedy)
+        if self.channels_last and self.strategy == "fsdp":
+            raise refuse("channels_last", self.channels_last, "false with strategy=fsdp", "use strategy=ddp")
         for name in ("channels_last", "reshard", "unused_parameters"):
             if not isinstance(getattr(self, name), bool):
                 raise refuse_type(name, getattr(self, name), "true or false")

@@ -183,6 +183,7 @@ _PEER_TEXTS = (
     "Connection closed by peer",
     "Connection reset by peer",
     "Broken pipe",
+    "Application timeout",
     "Timed out waiting",
     "Socket Timeout",
     "connectFullMesh failed",

@@ -68,11 +68,12 @@ class Step:
         self._strategy, self._agreement = parts.strategy, parts.agreement
         self._splitting = Splitting(parts, self._weigher) if parts.strategy.splits_on_oom else None
         self.update = Update(parts, optimizer)
-        self._train = self._micro_batch
+        # A bound method would refer to this object, which would be a reference cycle.
+        self._train = Step._micro_batch
         if parts.agreement is not None:
-            self._train = self._ranked_micro_batch
+            self._train = Step._ranked_micro_batch
         if self._splitting is not None:
-            self._train = self._split_micro_batch
+            self._train = Step._split_micro_batch
         self._batch_start = hooks["on_train_batch_start"]
         self._batch_end = hooks["on_train_batch_end"]
         self._step_start = hooks["on_train_step_start"]
@@ -101,14 +102,14 @@ class Step:
             with self._strategy.synchronised(False):
                 batch, window, num_taken = self._run_but_last(feed.take(), _Window(), num_micro_batches, batch_idx)
             with self._strategy.synchronised(self._splitting is None):
-                self._train(batch, batch_idx + num_taken - 1, window, True, log)
+                self._train(self, batch, batch_idx + num_taken - 1, window, True, log)
             return num_taken
         batch = feed.take()
         if self._splitting is None and (num_micro_batches == 1 or not feed.has_more()):
-            self._train(batch, batch_idx, None, True, log)
+            self._train(self, batch, batch_idx, None, True, log)
             return 1
         batch, window, num_taken = self._run_but_last(batch, _Window(), num_micro_batches, batch_idx)
-        self._train(batch, batch_idx + num_taken - 1, window, True, log)
+        self._train(self, batch, batch_idx + num_taken - 1, window, True, log)
         return num_taken
 
     def _run_but_last(
@@ -121,7 +122,7 @@ class Step:
         """
         num_taken = 1
         while num_taken < num_micro_batches and self._feed.has_more():
-            self._train(batch, batch_idx + num_taken - 1, window, False, None)
+            self._train(self, batch, batch_idx + num_taken - 1, window, False, None)
             self._leave_at_once()
             batch = self._feed.take()
             num_taken += 1

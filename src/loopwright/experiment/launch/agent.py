@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -71,11 +72,12 @@ def start_processes(
         that ended the processes; None if this process received no signal.
     """
     remove_files(directory)
+    logs = TemporaryDirectory(prefix="loopwright-")  # otherwise, torch's launcher makes one that stays
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=device.num_processes,
-        logs_specs=DefaultLogsSpecs(),
+        logs_specs=DefaultLogsSpecs(log_dir=logs.name),
         run_id=uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
@@ -99,6 +101,7 @@ def start_processes(
         received = int(error.sigval)
     finally:
         ended.set()
+        logs.cleanup()
     return failures, received
 
 

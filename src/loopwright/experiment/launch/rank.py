@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from loopwright.device import Alone, Device, Together, is_peer_error, open_device, read_world
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError, SettingError, refuse
 from loopwright.experiment.console.messages import complain, one_line_of
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.trust import Trust
@@ -98,7 +98,11 @@ def as_ranked(job: Job, ranks: Ranks) -> Job:
     seed = job.settings.seed
     if seed is None:
         seed = int(ranks.share_bytes(None if ranks.rank else str(draw_seed()).encode()))
-    device = {**job.config["device"], "num_processes": read_world(os.environ).local_world_size}
+    world, typed = read_world(os.environ), job.config["device"].get("num_processes", 1)
+    if typed not in (1, world.local_world_size):
+        started = f"{world.local_world_size} or none, as {world.launcher} started {world.local_world_size}"
+        raise refuse("device.num_processes", typed, f"{started} on this machine", "leave it out")
+    device = {**job.config["device"], "num_processes": world.local_world_size}
     config = {**job.config, "seed": seed, "device": device}
     return replace(job, config=config, settings=replace(job.settings, seed=seed))
 

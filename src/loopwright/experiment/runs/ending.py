@@ -97,6 +97,8 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
     if is_peer_error(error):
         _ignore_sigterm()
         cause = find_cause(request.directory, without=0, within_seconds=_CAUSE_SECONDS)
+        if cause is None:
+            said = f"another process did not answer within device.waits.timeout_seconds, or has ended: {said}"
     if cause is not None:
         exit_code, said = cause.exit_code, f"rank {cause.rank}: {cause.line}"
     elif isinstance(error, KeyboardInterrupt):

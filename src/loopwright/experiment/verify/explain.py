@@ -146,7 +146,7 @@ def _rows(num_rows: Sequence[int], part: str) -> str:
     counts = ", ".join(map(str, num_rows[:_MAX_SHOWN]))
     return (
         f"the model returns no num_items, so {part} is weighted by its number of samples, but its first tensor has "
-        f"{counts} … rows; if the loss is a mean over these rows, return num_items with it"
+        f"{counts} … rows; if the loss is a mean over these rows, also return num_items"
     )
 
 

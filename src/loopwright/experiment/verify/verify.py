@@ -160,6 +160,8 @@ def _in_processes(job: Job) -> Job:
     world = read_world(os.environ)
     if world.world_size > 1 and not is_own_launch():
         raise SettingError("verify ranks", f": expected one process; start it without {world.launcher}.")
+    if job.config["device"].get("strategy", "ddp") != "ddp":
+        raise refuse("device.strategy", job.config["device"]["strategy"], "ddp for verify ranks")
     device = job.config["device"]
     num_processes = max(_NUM_PROCESSES, device.get("num_processes") or 1)
     config = {**job.config, "device": {**device, "num_processes": num_processes}}
