@@ -33,6 +33,8 @@ from ranked import on_ranks
 from test_sharded import Blocks, gathered
 from tiny import adamw, is_bitwise_equal, largest_difference, rows, trainer
 
+pytestmark = pytest.mark.slow
+
 DEVICES = {"fsdp": Device(kind="cpu", strategy="fsdp"), "ddp": "cpu"}
 
 
