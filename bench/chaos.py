@@ -277,7 +277,7 @@ def starts(root: Path, rng: random.Random, num_tries: int) -> Iterator[Row]:
         run_directory.datetime = Frozen  # type: ignore[attr-defined]
         os.close(gate)
         os.read(barrier, 1)  # blocks until all processes have started
-        return str(run_directory.allocate("same", is_sweep=False, environ={}))
+        return str(run_directory.allocate("same", is_sweep=False))
 
     children = [Child(start) for _ in range(num_tries)]
     os.close(gate)

@@ -97,7 +97,7 @@ FOUND = {
     "a mean over the tokens": (
         "data.mistake=joined model.mistake=tokens",
         "step 1, gradient layers.",
-        "return num_items with it",
+        "also return num_items",
     ),
     "iterable data that all processes read": (
         "data.mistake=iterable",
