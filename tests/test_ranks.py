@@ -60,7 +60,7 @@ def train(
     return weights(ours), dict(result.metrics), [ours.validate(Loader(rows(7, torch.float64), batch_size=3))]
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize("world_size", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("batch_size", "accum"), [(8, 1), (4, 3), (2, 2), (1, 4), (5, 2)])
 @pytest.mark.parametrize("model", [Double, Ragged])
 def test_weights_and_means_are_those_of_one_process(world_size: int, batch_size: int, accum: int, model: Any) -> None:

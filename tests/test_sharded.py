@@ -97,7 +97,9 @@ def is_same(ours: dict[str, Any], theirs: dict[str, Any], tolerance: float = 1e-
     return largest_difference(ours["weights"], theirs["weights"]) < tolerance
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 4])
+@pytest.mark.parametrize(
+    "world_size", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("batch_size", "accum"), [(8, 1), (4, 3), (2, 2), (1, 4), (5, 2)])
 def test_weights_norms_and_means_are_those_of_one_process(world_size: int, batch_size: int, accum: int) -> None:
     alone = fitted(0, "cpu", batch_size, accum)
@@ -238,7 +240,6 @@ def build(rank: int, model: Any, **device: Any) -> None:
     ("model", "device", "message"),
     [
         (Scalar, {}, r"device.strategy=fsdp: the parameter scale is a scalar, and has no rows; use device"),
-        (Blocks, {"channels_last": True}, r"device.channels_last=True: expected false with strategy=fsdp"),
         (Blocks, {"blocks": ["Blok"]}, r"device.blocks=\['Blok'\]: .* Did you mean Block\?"),
         (Nan, {}, r"The loss of a micro-batch without items is nan; expected a finite number with device"),
     ],
