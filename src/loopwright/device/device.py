@@ -25,7 +25,7 @@ KINDS = ("auto", "cpu", "gpu", "cuda", "mps", "xpu")
 STRATEGIES = ("ddp", "fsdp")
 ON_OOM = ("stop", "split")
 MAX_PROCESSES = 1_024  # on one machine
-_TORCH_TYPES = {"gpu": "cuda", "cuda": "cuda"}  # for kinds whose name in torch differs
+_TORCH_TYPES = {"gpu": "cuda"}  # for kinds whose name in torch differs
 
 
 @dataclass(frozen=True, slots=True)

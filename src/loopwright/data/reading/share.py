@@ -57,8 +57,8 @@ class Share:
 ALL_ROWS = Share()  # the rows of the only process of a run
 
 
-def take_rows(batch: Any, share: Share) -> tuple[Any, int]:
-    """Return the rows of a process in ``batch``, and the number of rows in ``batch``.
+def take_rows(batch: Any, share: Share) -> Any:
+    """Return the rows of a process in ``batch``.
 
     A process without a row gets a `Padding` that contains the first row.
 
@@ -72,4 +72,4 @@ def take_rows(batch: Any, share: Share) -> tuple[Any, int]:
     num_own = share.num_rows(num_rows)
     rows = slice(share.rank, None, share.world_size) if num_own else slice(0, 1)
     own = select_rows(batch, rows)
-    return own if num_own else Padding(own), num_rows
+    return own if num_own else Padding(own)

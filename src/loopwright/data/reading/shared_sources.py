@@ -44,12 +44,12 @@ class CutSource:
     def read(self, pass_index: int, first: int) -> Iterator[Any]:
         """Yield the rows of this process in each batch of a pass, beginning with batch ``first`` (from 0)."""
         for batch in self._source.read(pass_index, first):
-            yield take_rows(batch, self._share)[0]
+            yield take_rows(batch, self._share)
 
     def peek(self) -> tuple[Any] | None:
         """Return a tuple with the rows of this process in the first batch; None if this batch cannot be read now."""
         found = self._source.peek()
-        return None if found is None else (_without_padding(take_rows(found[0], self._share)[0]),)
+        return None if found is None else (_without_padding(take_rows(found[0], self._share)),)
 
     def state_dict(self) -> dict[str, Any] | None:
         """Return the state of ``source``."""

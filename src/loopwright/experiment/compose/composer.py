@@ -211,7 +211,7 @@ def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[C
     """Prepare the composition of configurations from the shipped files and the files in ``config_dir``.
 
     Args:
-        config_dir: directory of the user's configuration files; None: only shipped files are read.
+        config_dir: directory with configuration files of the user; None: only shipped files are read.
         allowed: names of environment variables that the user allows configurations to read.
 
     Raises:

@@ -29,7 +29,7 @@ def settle_lengths(
 ) -> SettledLengths:
     """Return a configuration in which the unused lengths are null.
 
-    If overrides set lengths, only these lengths are used. Otherwise, if files of the user set lengths, only these
+    If overrides set lengths, only these lengths are used. Otherwise, if user files set lengths, only these
     lengths are used. Otherwise, no length is replaced. A length of null counts as not set.
 
     Args:
