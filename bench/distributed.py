@@ -24,7 +24,6 @@ import os
 import platform
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -258,7 +257,7 @@ def report_start(num_pairs: int) -> None:
         times: list[tuple[tuple[float, float], tuple[float, float]]] = []
         for index in range(num_pairs + 1):
             order = (raw, ours) if index % 2 else (ours, raw)
-            seconds = {each[2]: _seconds_of(each, work) for each in order}
+            seconds = {each[2]: startup.seconds_of(each, work, check=False) for each in order}
             times.append((seconds["loopwright"], seconds["torch.distributed.run"]))
     for kind, name in enumerate(("wall", "CPU")):
         columns = [(one[kind], other[kind]) for one, other in times[1:]]
@@ -266,15 +265,6 @@ def report_start(num_pairs: int) -> None:
         median, low, high = median_interval([one / other for one, other in columns])
         times_of = f"loopwright {ours_median:.2f} s  torchrun {raw_median:.2f} s"
         print(f"start to first step, {name:4}  {times_of}  {median:.3f}  ({low:.3f} to {high:.3f})", flush=True)
-
-
-def _seconds_of(command: list[str], cwd: Path) -> tuple[float, float]:
-    """Run a command whose processes exit after their first step. Return its wall seconds and CPU seconds."""
-    before, begun = os.times(), time.perf_counter()
-    subprocess.run(command, cwd=cwd, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wall, after = time.perf_counter() - begun, os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return wall, cpu
 
 
 def main() -> None:
