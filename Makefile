@@ -43,13 +43,13 @@ endef
 # Runs the tests marked hydra with the release candidate of the next Hydra version.
 test-hydra-next: $(STAMP)
 	$(call layer,$(NEXT),hydra-core==$(HYDRA_NEXT))
-	PYTHONPATH=src $(NEXT)/bin/python -m pytest -q -n $(JOBS) -m hydra tests $(ARGS)
+	PYTHONPATH=$(CURDIR)/src $(NEXT)/bin/python -m pytest -q -n $(JOBS) -m hydra tests $(ARGS)
 
 # Runs the tests marked extras. They skip themselves if an optional package is missing, so first make sure that none is.
 test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
 	$(EXTRAS)/bin/python -W ignore -c 'import accelerate, lm_eval, pandas, tensorboard, torchmetrics, transformers'
-	PYTHONPATH=src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
+	PYTHONPATH=$(CURDIR)/src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
 # Compares the losses of the shipped experiments with the recorded losses; `make golden ARGS=--renew` records them again.
 golden: $(STAMP)
