@@ -181,7 +181,7 @@ class StopOnNonFinite(Callback):
         for what, tensors in (("weights", parameters), ("buffers", buffers)):
             is_finite = bool(_largest([tensor.detach() for tensor in tensors]).isfinite())
             if trainer.is_sharded:
-                is_finite = not trainer.is_in_any_process(not is_finite)
+                is_finite = not any(trainer.sum_over_processes({what: float(not is_finite)}).values())
             if not is_finite:
                 raise NonFiniteError(
                     f"The {what} are not finite after step {trainer.global_step}{_rates(trainer.optimizer)}; "

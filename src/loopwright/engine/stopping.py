@@ -9,8 +9,7 @@ If several processes train together, a request in one process ends the fit in al
 
 from __future__ import annotations
 
-import json
-
+from loopwright.engine.gathering import gather_values
 from loopwright.protocols import Ranks
 from loopwright.run_state import Interruption, RunState
 
@@ -75,7 +74,7 @@ class Stopping:
         if self._ranks is None:
             return
         own = [self._reason, self._by, self._is_interruption] if self.is_wanted else None
-        found = [json.loads(each) for each in self._ranks.gather_bytes(json.dumps(own).encode())]
+        found = gather_values(self._ranks, own)
         requests = [each for each in found if each is not None]
         self.is_asked = bool(requests)
         if requests:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from loopwright.engine.gathering import gather_values
 from loopwright.engine.weighting import Weigher, not_real, num_samples, read_back
 from loopwright.protocols import BatchSource, Ranks
 
@@ -53,7 +53,7 @@ class TrainSums:
         """Return the means, without metrics of 0 items, and remove all sums. Waits for the device."""
         sums = self.state_dict()
         if self._ranks is not None and self._ranks.world_size > 1:
-            sums = add_sums(json.loads(each) for each in self._ranks.gather_bytes(json.dumps(sums).encode()))
+            sums = add_sums(gather_values(self._ranks, sums))
         means = {name: total / count for name, (total, count) in sums.items() if count}
         self.clear()
         return means

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import numbers
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from loopwright.engine.gathering import gather_values
 from loopwright.errors import DataError, nearest, on_one_line
 from loopwright.protocols import BatchSource, Ranks
 
@@ -268,7 +268,7 @@ class WeightedMean:
         """
         sums, weights = read_back(self._sums), read_back(self._weights)
         if ranks is not None and ranks.world_size > 1:
-            gathered = [json.loads(each) for each in ranks.gather_bytes(json.dumps([sums, weights]).encode())]
+            gathered = gather_values(ranks, [sums, weights])
             sums, weights = ({}, {})
             for own_sums, own_weights in gathered:
                 for name, value in own_sums.items():

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from loopwright.engine.gathering import gather_values
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.protocols import Ranks
 
@@ -51,8 +52,8 @@ def in_every_process(ranks: Ranks, act: Callable[[], _T]) -> _T:
         result.append(act())
     except SHARED_ERRORS as error:
         raised = error
-    answers = ranks.gather_bytes(json.dumps(None if raised is None else spell_error(raised)).encode())
-    for rank, answer in enumerate(map(json.loads, answers)):
+    answers = gather_values(ranks, None if raised is None else spell_error(raised))
+    for rank, answer in enumerate(answers):
         if answer is not None:
             raise build_error(*answer) if raised is None or rank != ranks.rank else raised
     return result[0]

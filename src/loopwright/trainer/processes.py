@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -41,14 +39,6 @@ def make_agreement(strategy: Strategy, stopping: Stopping, device: Accelerator) 
     if strategy.ranks.world_size == 1:
         return None
     return Agreement(strategy.ranks, stopping, device.torch_device, device.sum_dtype)
-
-
-def gather_values(ranks: Ranks, values: Mapping[str, float]) -> list[dict[str, float]]:
-    """Return the values of each process, in the order of the ranks. Every process must call this function."""
-    own = {name: float(value) for name, value in values.items()}
-    if ranks.world_size == 1:
-        return [own]
-    return [json.loads(each) for each in ranks.gather_bytes(json.dumps(own).encode())]
 
 
 def make_log(checkpoint: Checkpointing | None, ranks: Ranks) -> MetricLog:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from loopwright.checkpoint import (
     remove_checkpoint,
     write_shard,
 )
+from loopwright.engine.gathering import gather_values
 from loopwright.engine.parts import Parts
 from loopwright.errors import SaveError
 from loopwright.protocols import Ranks, Strategy
@@ -87,7 +87,7 @@ def gather_records(ranks: Ranks, save: ShardSave, answer: Mapping[str, Any]) -> 
     Raises:
         SaveError, SettingError: in every process, if the write of a process failed. The temporary folder was removed.
     """
-    answers = [json.loads(each) for each in ranks.gather_bytes(json.dumps(answer).encode())]
+    answers = gather_values(ranks, answer)
     failed = next((each["error"] for each in answers if "error" in each), None)
     if failed is None and len({each["digest"] for each in answers}) > 1:
         problem = "the processes have different names or shapes of sharded tensors"

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from loopwright.checkpoint import Checkpointing, plain_names, plain_parameters, weights_digest
+from loopwright.engine.gathering import gather_values
 from loopwright.engine.parts import Parts
 from loopwright.hooks import Callback, Logger
 from loopwright.loop import LoopCallback
@@ -22,7 +23,6 @@ from loopwright.trainer.fit import Fitting
 from loopwright.trainer.listeners import Listeners
 from loopwright.trainer.measures import Measures
 from loopwright.trainer.model_lines import model_lines
-from loopwright.trainer.processes import gather_values
 
 _Kind = TypeVar("_Kind", bound=Callback)
 
@@ -196,15 +196,6 @@ class TrainerView:
         """Whether each process stores only a part of each weight."""
         return self._parts.strategy.is_sharded
 
-    def is_in_any_process(self, flag: bool) -> bool:
-        """Return whether ``flag`` is True in any of the processes that train together.
-
-        Every process must call this method, and waits for the others. With one process, the result is ``flag``.
-        """
-        count = torch.tensor(float(flag))
-        self._parts.strategy.ranks.add(count).wait()
-        return bool(count)
-
     def weights_digest(self) -> str:
         """Return the SHA-256 of all weights, which does not depend on the number of processes.
 
@@ -249,7 +240,7 @@ class TrainerView:
             PeerError: if another process has ended.
         """
         sums: dict[str, float] = {}
-        for each in gather_values(self._parts.strategy.ranks, values):
+        for each in self._gather(values):
             for name, value in each.items():
                 sums[name] = sums.get(name, 0.0) + value
         return sums
@@ -263,10 +254,13 @@ class TrainerView:
             PeerError: if another process has ended.
         """
         largest: dict[str, float] = {}
-        for each in gather_values(self._parts.strategy.ranks, values):
+        for each in self._gather(values):
             for name, value in each.items():
                 largest[name] = max(largest.get(name, value), value)
         return largest
+
+    def _gather(self, values: Mapping[str, float]) -> list[dict[str, float]]:
+        return gather_values(self._parts.strategy.ranks, {name: float(value) for name, value in values.items()})
 
     def get_callbacks(self, kind: type[_Kind]) -> tuple[_Kind, ...]:
         """Return the callbacks and loggers of the class ``kind`` or its subclasses, in order."""

@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from loopwright.device.device import Device
-from loopwright.device.strategies.placing import computing, place, recorded_settings
+from loopwright.device.strategies.placing import computing, copy_from_first, place, recorded_settings
 from loopwright.precision import Precision
 from loopwright.protocols import Accelerator, Ranks
 
@@ -118,20 +117,9 @@ class Replicated:
             self._prepared()
 
     def equalise_buffers(self) -> None:
-        """Copy the model's buffers from process 0 to every process.
-
-        Buffers of one dtype are sent together. With 60 small buffers, as in a model with 20 batch normalisations, this
-        takes 0.4 ms of CPU time, and one message for each buffer takes 4 to 7 ms.
-        """
-        by_type: dict[object, list[Tensor]] = {}
-        for buffer in () if self._model is None else self._model.buffers():
-            by_type.setdefault((buffer.dtype, buffer.device), []).append(buffer.detach())
-        for buffers in by_type.values():
-            sent = torch.cat([each.reshape(-1) for each in buffers])
-            dist.broadcast(sent, src=0)
-            if self.ranks.rank:
-                parts = torch.split(sent, [each.numel() for each in buffers])
-                torch._foreach_copy_(buffers, [part.view_as(each) for part, each in zip(parts, buffers, strict=True)])
+        """Copy the model's buffers from process 0 to every process."""
+        if self._model is not None:
+            copy_from_first(self._model.buffers(), self.ranks.rank)
 
     def whole(self, tensor: Tensor) -> Tensor | None:
         """Return the tensor on the CPU in process 0, and None in the other processes."""

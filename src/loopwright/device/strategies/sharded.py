@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -16,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from loopwright.device.blocks import search_blocks
 from loopwright.device.device import Device
-from loopwright.device.strategies.placing import computing, place, recorded_settings
+from loopwright.device.strategies.placing import computing, copy_from_first, place, recorded_settings
 from loopwright.errors import DataError, SettingError
 from loopwright.precision import Precision
 from loopwright.protocols import Accelerator, Ranks
@@ -79,11 +78,13 @@ class Sharded:
         Raises:
             SettingError: if the model cannot be compiled on this machine, or cannot be sharded.
         """
-        _refuse_unsharded(model, self._settings)
+        _refuse_unsharded(model)
         self._model = place(model, self._settings, device, precision)
-        with torch.no_grad():
-            for tensor in (*model.parameters(), *model.buffers()):
-                dist.broadcast(tensor.detach(), src=0)
+        for tensors in (
+            [each] for each in model.parameters()
+        ):  # one at a time: together they would need twice the memory
+            copy_from_first(tensors, self.ranks.rank)
+        self.equalise_buffers()
         self._mesh = init_device_mesh(device.torch_device.type, (self.ranks.world_size,))
         blocks = {id(block) for block in search_blocks(model, self._settings.blocks)} - {id(model)}
         # A module comes before the modules in it, and `fully_shard` needs the inner modules first.
@@ -144,8 +145,7 @@ class Sharded:
     def equalise_buffers(self) -> None:
         """Copy the model's buffers from process 0 to every process."""
         if self._model is not None:
-            for buffer in self._model.buffers():
-                dist.broadcast(buffer.detach(), src=0)
+            copy_from_first(self._model.buffers(), self.ranks.rank)
 
     def whole(self, tensor: Tensor) -> Tensor | None:
         """Return the whole tensor on the CPU in process 0, and None in the other processes.
@@ -179,14 +179,12 @@ class Sharded:
         self._model.set_is_last_backward(is_on)
 
 
-def _refuse_unsharded(model: nn.Module, settings: Device) -> None:
-    """Refuse settings and parameters that torch cannot shard.
+def _refuse_unsharded(model: nn.Module) -> None:
+    """Refuse parameters that torch cannot shard.
 
     Raises:
-        SettingError: with the name of the setting, or of the parameter.
+        SettingError: with the name of the parameter.
     """
-    if settings.channels_last:
-        raise SettingError("device.channels_last", f"=True: expected false with strategy=fsdp; {_USE_DDP}.")
     for name, parameter in model.named_parameters():
         problem = ""
         if is_lazy(parameter):
