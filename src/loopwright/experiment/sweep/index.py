@@ -1,0 +1,373 @@
+"""`SweepIndex`: the content of ``sweep.json``, with functions that read and write this file.
+
+The index can be read at any time, because every write replaces the whole file. This module imports neither torch nor
+Hydra, so that a table of results is printed quickly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from loopwright.errors import CheckpointError, on_one_line
+from loopwright.loggers.append_only import plain
+from loopwright.records import read_record
+from loopwright.regular_files import replace_file
+
+SCHEMA = 1
+INDEX_FILE = "sweep.json"
+ENDED = ("done", "pruned", "failed", "skipped")  # states of jobs that `sweep resume` does not run again
+GOOD = ("done", "pruned")  # states of jobs that have a result
+_STATES = ("pending", "running", "interrupted", *ENDED)
+_SWEEP_STATES = ("running", "done", "failed", "interrupted")
+_MAX_BYTES = 256 << 20
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a job.
+
+    Attributes:
+        started: time of the start, in the format of ISO 8601.
+        host: name of the machine.
+        where: process or slot, such as "pid 4711", "gpu 1" or "slurm 1234_7".
+        ended: time of the end; None while the attempt runs.
+        end: how the attempt ended, such as "completed", "raised", "killed by SIGKILL", "out of time" or "lost".
+        exit_code: exit code of the process, or minus the number of the signal that killed it; None if unknown.
+        resumed_from: name of the checkpoint folder from which the attempt resumed; None if it began at step 0.
+    """
+
+    started: str
+    host: str
+    where: str
+    ended: str | None = None
+    end: str | None = None
+    exit_code: int | None = None
+    resumed_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEntry:
+    """One job of a sweep, with its result.
+
+    Attributes:
+        number: index of the job in the sweep, from 0.
+        group: number of its group. The jobs of a group differ only in their seeds.
+        seed: seed of the job.
+        overrides: overrides of the job, without settings of the sweep.
+        directory: run directory, relative to the directory of the sweep.
+        config_sha256: SHA-256 of the file ``config.yaml`` that was written before the sweep began.
+        state: "pending", "running", "done", "pruned", "failed", "interrupted" or "skipped".
+        error: why the job failed, on one line; None if it did not fail.
+        objective: value of the objective in the last validation; None if there is none.
+        metrics: metrics at the end of the run.
+        best: best value of the objective, as ``{name, step, value}``; None if unknown.
+        global_step: number of steps that the run completed.
+        num_steps: number of steps in the plan of the run; None if the job only validates.
+        seconds: duration of the run, over all attempts that continued one another.
+        weights_sha256: SHA-256 of the final weights.
+        attempts: tries at this job, in the order of time.
+    """
+
+    number: int
+    group: int
+    seed: int
+    overrides: tuple[str, ...]
+    directory: str
+    config_sha256: str
+    state: str = "pending"
+    error: str | None = None
+    objective: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    best: Mapping[str, Any] | None = None
+    global_step: int = 0
+    num_steps: int | None = None
+    seconds: float = 0.0
+    weights_sha256: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    def with_attempt(self, **changes: Any) -> JobEntry:
+        """Return a copy in which the newest attempt has the changed fields."""
+        return replace(self, attempts=(*self.attempts[:-1], replace(self.attempts[-1], **changes)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """A swept setting other than the seed.
+
+    Attributes:
+        key: name of the setting, such as ``optimizer.lr`` or ``model``.
+        values: swept values in the order typed; None for an interval.
+        low, high: bounds of an interval; None for a list of values.
+        is_log: whether an interval is searched on a logarithmic scale.
+        is_int: whether the values of an interval are whole numbers.
+    """
+
+    key: str
+    values: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    is_log: bool = False
+    is_int: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The jobs with equal values of all factors.
+
+    Attributes:
+        number: index of the group, from 0.
+        values: value of each factor by its key.
+        label: overrides of the factors, such as ``loop.grad_accum_steps=4``; "as configured" if there is no factor.
+        num_done: number of jobs with a result.
+        mean: mean of the objective over these jobs; None if there is no result.
+        deviation: standard deviation of the objective, with n - 1 in the denominator; None with fewer than 2 results.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    label: str
+    num_done: int = 0
+    mean: float | None = None
+    deviation: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestGroup:
+    """The group with the best mean among the groups whose jobs are all done."""
+
+    group: int
+    overrides: tuple[str, ...]
+    mean: float
+    deviation: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """The metric that the jobs are compared by, and whether "min" or "max" is better."""
+
+    name: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepIndex:
+    """Everything that is known about a sweep.
+
+    Attributes:
+        id: 12 hexadecimal digits.
+        name: name of the folder of the sweep in ``outputs/``.
+        created: time of creation, in the format of ISO 8601.
+        loopwright: version that created the sweep.
+        command: words of the command line, as typed.
+        overrides: overrides of the command line, as typed, without ``hydra.sweep.dir``.
+        config_dir: value of ``--config-dir``; None if it was not given.
+        trust: permission flags of the command line, such as ``--trust=NAME``.
+        state: "running", "done", "failed" or "interrupted".
+        objective: metric that the jobs are compared by.
+        factors: swept settings other than the seed, in the order typed.
+        seeds: seeds of the jobs.
+        settings: resolved node ``sweep`` of the configuration.
+        groups: groups, in the order of their numbers.
+        best: best group; None if no group is done.
+        jobs: jobs, in the order of their numbers.
+    """
+
+    id: str
+    name: str
+    created: str
+    loopwright: str
+    command: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config_dir: str | None
+    trust: tuple[str, ...]
+    state: str
+    objective: Objective
+    factors: tuple[Factor, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]
+    groups: tuple[Group, ...]
+    best: BestGroup | None
+    jobs: tuple[JobEntry, ...]
+    schema: int = SCHEMA
+
+    def with_job(self, job: JobEntry) -> SweepIndex:
+        """Return a copy in which ``job`` replaces the job of the same number."""
+        jobs = list(self.jobs)
+        jobs[job.number] = job
+        return replace(self, jobs=tuple(jobs))
+
+    def jobs_of(self, group: int) -> list[JobEntry]:
+        """Return the jobs of a group, in the order of their numbers."""
+        return [job for job in self.jobs if job.group == group]
+
+
+def with_results(index: SweepIndex) -> SweepIndex:
+    """Return a copy whose groups and best group are computed from its jobs."""
+    by_group: dict[int, list[JobEntry]] = {}
+    for job in index.jobs:
+        by_group.setdefault(job.group, []).append(job)
+    groups = []
+    for group in index.groups:
+        values = [job.objective for job in by_group.get(group.number, ()) if has_result(job)]
+        mean, deviation = mean_and_deviation([value for value in values if value is not None])
+        groups.append(replace(group, num_done=len(values), mean=mean, deviation=deviation))
+    return replace(index, groups=tuple(groups), best=_best(groups, by_group, index.objective.mode))
+
+
+def has_result(job: JobEntry) -> bool:
+    """Return whether the job is done and its objective is a finite number. A pruned job is not done."""
+    return job.state == "done" and job.objective is not None and math.isfinite(job.objective)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the mean, and the standard deviation with n - 1 in the denominator; None where it is not defined."""
+    if not values:
+        return None, None
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _best(groups: Sequence[Group], jobs: Mapping[int, Sequence[JobEntry]], mode: str) -> BestGroup | None:
+    """Return the group with the best mean. Of groups within one standard error, the one with fewer steps is chosen."""
+    whole = [group for group in groups if group.mean is not None and group.num_done == len(jobs[group.number])]
+    if not whole:
+        return None
+    sign = -1.0 if mode == "max" else 1.0
+    first = min(whole, key=lambda group: sign * (group.mean or 0.0))
+    best = min(tied_with(first, whole, sign), key=lambda group: (_num_steps(jobs[group.number]), group is not first))
+    overrides = tuple(word for word in jobs[best.number][0].overrides if not word.startswith("seed="))
+    assert best.mean is not None
+    return BestGroup(group=best.number, overrides=overrides, mean=best.mean, deviation=best.deviation)
+
+
+def tied_with(first: Group, groups: Sequence[Group], sign: float) -> list[Group]:
+    """Return the groups whose mean is at most one standard error of ``first`` worse than the mean of ``first``."""
+    if first.mean is None or first.deviation is None:
+        return [first]
+    error = first.deviation / math.sqrt(first.num_done)
+    return [group for group in groups if group.mean is not None and sign * (group.mean - first.mean) <= error]
+
+
+def _num_steps(jobs: Sequence[JobEntry]) -> float:
+    return sum(job.global_step for job in jobs) / len(jobs)
+
+
+def read_index(directory: Path) -> SweepIndex:
+    """Read the index of a sweep.
+
+    Raises:
+        CheckpointError: if the directory contains no sweep, or if its index is damaged or of another version.
+    """
+    file = directory / INDEX_FILE
+    data = read_record(file, _MAX_BYTES)
+    if data is None:
+        what = "no such folder" if not directory.is_dir() else "a run" if _is_run(directory) else f"no {INDEX_FILE} in it"
+        raise CheckpointError(f"{on_one_line(str(directory))}: {what}; expected the directory of a sweep.")
+    try:
+        found = json.loads(data.decode())
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{on_one_line(str(file))}: damaged; expected the index of a sweep.") from None
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema != SCHEMA:
+        given = "an older version" if schema is None else f"schema {on_one_line(str(schema), 40)}"
+        raise CheckpointError(f"{on_one_line(str(file))}: of {given}; expected schema {SCHEMA}.")
+    try:
+        return _from_json(found)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        problem = on_one_line(f"{type(error).__name__}: {error}", 200)
+        raise CheckpointError(f"{on_one_line(str(file))}: damaged ({problem}); expected the index of a sweep.") from None
+
+
+def write_index(directory: Path, index: SweepIndex) -> None:
+    """Replace ``sweep.json``.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    replace_file(directory / INDEX_FILE, index_text(index).encode())
+
+
+def index_text(index: SweepIndex) -> str:
+    """Return the index as JSON. Numbers that are not finite become the words "NaN", "Infinity" and "-Infinity"."""
+    return json.dumps(plain(asdict(index)), indent=1, allow_nan=False) + "\n"
+
+
+def _is_run(directory: Path) -> bool:
+    return (directory / "config.yaml").is_file()
+
+
+def _from_json(found: Mapping[str, Any]) -> SweepIndex:
+    best = found["best"]
+    index = SweepIndex(
+        **{
+            **_known(SweepIndex, found),
+            **{name: tuple(found[name]) for name in ("command", "overrides", "trust", "seeds")},
+            "objective": Objective(**found["objective"]),
+            "factors": tuple(_factor(each) for each in found["factors"]),
+            "groups": tuple(Group(**_known(Group, each)) for each in found["groups"]),
+            "best": None if best is None else BestGroup(**{**best, "overrides": tuple(best["overrides"])}),
+            "jobs": tuple(_job(each) for each in found["jobs"]),
+        }
+    )
+    _check(index)
+    return index
+
+
+def _check(index: SweepIndex) -> None:
+    """Refuse an index whose parts contradict one another.
+
+    Raises:
+        ValueError: with a description of the contradiction.
+    """
+    if [job.number for job in index.jobs] != list(range(len(index.jobs))):
+        raise ValueError("jobs: expected the numbers 0, 1, 2, …")
+    for job in index.jobs:
+        if job.directory != str(job.number):
+            raise ValueError(f"job {job.number}: expected the directory {job.number}")
+        if job.state not in _STATES:
+            raise ValueError(f"job {job.number}: unknown state")
+        if not 0 <= job.group < len(index.groups):
+            raise ValueError(f"job {job.number}: no such group")
+        if not all(isinstance(word, str) for word in job.overrides):
+            raise ValueError(f"job {job.number}: expected overrides that are words")
+    if index.state not in _SWEEP_STATES or index.objective.mode not in ("min", "max"):
+        raise ValueError("unknown state or mode")
+    if not all(isinstance(word, str) for word in (*index.command, *index.overrides, *index.trust)):
+        raise ValueError("command, overrides, trust: expected words")
+
+
+def _known(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: found[each.name] for each in fields(kind) if each.name in found}
+
+
+def _factor(found: Mapping[str, Any]) -> Factor:
+    values = found.get("values")
+    return Factor(**{**_known(Factor, found), "values": None if values is None else tuple(values)})
+
+
+def _job(found: Mapping[str, Any]) -> JobEntry:
+    number = _number(found["objective"])
+    return JobEntry(
+        **{
+            **_known(JobEntry, found),
+            "overrides": tuple(found["overrides"]),
+            "objective": number,
+            "metrics": {str(name): _number(value) for name, value in found["metrics"].items()},
+            "attempts": tuple(Attempt(**_known(Attempt, each)) for each in found["attempts"]),
+        }
+    )
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of the index. Numbers that are not finite are words there."""
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    return _NOT_FINITE[value]
