@@ -9,7 +9,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
-OPTIONAL := accelerate lm-eval pandas tensorboard torchmetrics transformers
+OPTIONAL := accelerate lm-eval optuna pandas submitit tensorboard torchmetrics transformers
 
 .PHONY: install train test test-all test-hydra-next test-extras golden check format
 
@@ -48,7 +48,8 @@ test-hydra-next: $(STAMP)
 # Runs the tests marked extras. They skip themselves if an optional package is missing, so first make sure that none is.
 test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
-	$(EXTRAS)/bin/python -W ignore -c 'import accelerate, lm_eval, pandas, tensorboard, torchmetrics, transformers'
+	$(EXTRAS)/bin/python -W ignore \
+		-c 'import accelerate, lm_eval, optuna, pandas, submitit, tensorboard, torchmetrics, transformers'
 	PYTHONPATH=$(CURDIR)/src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
 # Compares the losses of the shipped experiments with the recorded losses; `make golden ARGS=--renew` records them again.

@@ -155,5 +155,5 @@ def _entry(line: str) -> tuple[str, int, float] | None:
     try:
         entry = json.loads(line)
         return str(entry["name"]), int(entry["step"]), float(entry["value"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None

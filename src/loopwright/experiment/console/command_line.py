@@ -28,8 +28,11 @@ VERBS = {
     "predict": "predict DIR: write predictions to a CSV file, for new data with data.path=new.csv; option: output=FILE",
     "reproduce": "reproduce DIR: repeat a run in a new directory; report differences in its setup and its numbers",
     "export": "export DIR: write the weights of a run to a safetensors file; options: output=FILE, weights=averaged",
+    "sweep": "sweep WHAT DIR: show a sweep, or resume, retry, add to or stop it, such as sweep show last",
     "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
 }
+
+SWEEP_VERBS = ("show", "resume", "retry", "add", "stop", "job")
 
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism", "ranks")
 
@@ -39,6 +42,7 @@ WITH_PATH = {
     "predict": "DIR",
     "reproduce": "DIR",
     "export": "DIR",
+    "sweep": "DIR",
     "import-weights": "FILE",
 }
 
@@ -66,7 +70,6 @@ _NOT_VERBS = {
     **dict.fromkeys(("fit", "run", "start", "train"), _TRAINS),
     "help": "use loopwright --help",
     "version": "use loopwright --version",
-    "sweep": "use loopwright -m with values separated by commas, such as loopwright -m optimizer.lr=0.001,0.01",
 }
 _NOT_TO_BE_SET = {
     "hydra": "set a single value, such as hydra.run.dir=DIR",
@@ -85,7 +88,8 @@ class CommandLine:
         action: requested action. Only the action "run" can run a job. All other actions print information.
         verb: command such as ``plan``; None if no command is given.
         directory: path of the run directory or file of a command such as ``resume``; None for other commands.
-        what: property that ``verify`` checks, such as ``resume``; None for other commands.
+        what: property that ``verify`` checks, such as ``resume``, or what ``sweep`` does, such as ``show``; None for
+            other commands.
         overrides: overrides in Hydra's grammar, such as ``key=value``.
         trust: values of ``--trust``.
         allow_env: values of ``--allow-env``.
@@ -140,11 +144,17 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     verb, directory, what, overrides = None, None, None, list(flags.overrides)
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
+        if verb == "sweep" and action == "run":
+            what = _take_sweep_verb(overrides)
         if verb in WITH_PATH and action == "run":
             if not overrides or (_is_override(overrides[0]) and not _is_path(overrides[0])):
-                what = "a run directory" if WITH_PATH[verb] == "DIR" else "a file"
-                raise SettingError(verb, f": expected {what}; use loopwright {verb} {WITH_PATH[verb]}.")
+                kind = "a sweep" if what else "a run directory" if WITH_PATH[verb] == "DIR" else "a file"
+                words_so_far = f"{verb} {what}" if what else verb
+                problem = f": expected {kind}; use loopwright {words_so_far} {WITH_PATH[verb]}."
+                raise SettingError(words_so_far, problem)
             directory = overrides.pop(0)
+            if what == "job":
+                overrides = [f"number={word}" for word in overrides[:1]] + overrides[1:]
         if verb == "verify" and action == "run":
             what = _take_what(overrides)
     if verb is not None and action not in ("run", "help", "version"):
@@ -171,6 +181,20 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         config_dir=flags.config_dir,
         hydra_flags=_hydra_flags(flags, action),
     )
+
+
+def _take_sweep_verb(words: list[str]) -> str:
+    """Remove the word after ``sweep`` from the list, and return it."""
+    shown = ", ".join(SWEEP_VERBS[:-1])
+    if not words or _is_override(words[0]):
+        raise SettingError(
+            "sweep",
+            f": expected one of {shown}, and a sweep, such as loopwright sweep show last; to run a sweep, use "
+            "loopwright -m with values separated by commas, such as loopwright -m optimizer.lr=0.001,0.01.",
+        )
+    if words[0] not in SWEEP_VERBS:
+        raise SettingError(f"sweep {words[0]}", f": expected one of {shown}.{did_you_mean(words[0], SWEEP_VERBS)}")
+    return words.pop(0)
 
 
 def _variable_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from loopwright.errors import text_of
 from loopwright.loggers.lines import encodable, fitted
 
+_FILE_COLUMNS = 120
 _MAX_CHARACTERS = 10_000  # maximum length of a line of `complain`; an untrusted file can cause longer messages
 
 
@@ -76,6 +78,11 @@ def show_progress(text: str) -> None:
     """Print a line about the progress of a slow command to standard error, if standard error is a terminal."""
     if sys.stderr.isatty() and not _is_another_rank():
         print(encodable(text, sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+def output_width() -> int:
+    """Return the number of columns of the terminal; 120 if standard output is not a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _FILE_COLUMNS
 
 
 def tell(text: str, *, wraps: bool = True) -> None:

@@ -137,7 +137,7 @@ class DirectoryWriter:
                 ``environment.json``.
             diff: uncommitted changes, written to ``git.diff``. With None, this file is not written.
         """
-        self._write_config(_config_text(config))
+        self._write_config(config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
         self._summary |= {"command": shell_line(words), "chosen": dict(chosen)}
         self._write_summary()
@@ -160,7 +160,7 @@ class DirectoryWriter:
             CheckpointError: if ``command.txt`` cannot be read, or is too large.
         """
         before = (read_record(self.directory / "command.txt") or b"").decode(errors="replace")
-        self._resumption = _config_text(config), before + shlex.join(words) + "\n"
+        self._resumption = config_text(config), before + shlex.join(words) + "\n"
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def write_resumption(self, global_step: int, stop_step: int) -> None:
@@ -178,13 +178,13 @@ class DirectoryWriter:
         if before is not None and before < stop_step:
             extended = {"global_step": global_step, "stop_step": before, "new_stop_step": stop_step}
             self._summary["resumes"][-1]["extended"] = extended
-        config_text, command = self._resumption
+        text, command = self._resumption
         self._resumption, self._is_begun = None, True
         for left in self.directory.glob(".*.*-*"):  # incomplete files of a process that was killed
             if _PARTIAL.fullmatch(left.name):
                 with suppress(OSError):  # for example, a folder with a matching name
                     left.unlink()
-        self._write_config(config_text)
+        self._write_config(text)
         self._write("command.txt", command)
         self._write_encoding()
         self._write_summary()
@@ -280,6 +280,7 @@ def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _config_text(config: Mapping[str, Any]) -> str:
+def config_text(config: Mapping[str, Any]) -> str:
+    """Return the text of ``config.yaml``."""
     text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=120)
     return text

@@ -37,6 +37,7 @@ from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
+from loopwright.experiment.rundir.stop_file import PRUNER, StopFile
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.experiment.runs.ending import (
     Ended,
@@ -49,10 +50,12 @@ from loopwright.experiment.runs.ending import (
     stop_of,
 )
 from loopwright.experiment.runs.ending_signals import ending_on_signals
+from loopwright.hooks import Callback
 from loopwright.loop import TrainingLoop
 from loopwright.run_lock import hold
 from loopwright.trainer import Trainer
 
+SWEEP_FILE = "sweep.json"  # index of a sweep, in the parent of the directories of its jobs
 _PROGRESS = "loopwright.loggers.ProgressLogger"
 _MAX_CHANGES = 5  # maximum number of logged differences of the environment; the summary contains all differences
 _log = logging.getLogger("loopwright")
@@ -135,7 +138,10 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     objects = build_objects(_without_progress(job), request.trust) if request.objects is None else request.objects
     course = learning_rate_course(objects.optimizer, objects.schedulers)
     recording = RecordingCallback(writer, job.recorded, course, settings.objective, job.notes)
-    trainer = make_trainer(job, objects, request.trust, request.directory, {"run_recorder": recording})
+    callbacks: dict[str, Callback] = {"run_recorder": recording}
+    if (request.directory.parent / SWEEP_FILE).exists():
+        callbacks[PRUNER] = StopFile(request.directory)
+    trainer = make_trainer(job, objects, request.trust, request.directory, callbacks)
     live.trainer = trainer
     with trainer:
         data = objects.data
@@ -182,14 +188,18 @@ def _collect_garbage_from_here() -> None:
 
 
 def _without_progress(job: Job) -> Job:
-    """Return a job with its progress loggers turned off. A logger whose ``mode`` is not ``auto`` is unchanged."""
-    loggers = job.config.get("loggers") or {}
+    """Return a job with its progress loggers turned off."""
+    return replace(job, config={**job.config, "loggers": without_progress(job.config.get("loggers"))})
+
+
+def without_progress(loggers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a section ``loggers`` with its progress loggers off, unless their ``mode`` is not ``auto``."""
     quiet = {
         name: entry | {"mode": "off"}
-        for name, entry in loggers.items()
+        for name, entry in (loggers or {}).items()
         if isinstance(entry, dict) and entry.get("_target_") == _PROGRESS and entry.get("mode", "auto") == "auto"
     }
-    return replace(job, config={**job.config, "loggers": {**loggers, **quiet}})
+    return {**(loggers or {}), **quiet}
 
 
 def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:

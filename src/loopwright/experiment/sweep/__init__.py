@@ -1,1 +1,1 @@
-"""Functions that run the jobs of a sweep one after another, and report the results."""
+"""A sweep: its index, the processes of its jobs, searches, tables and pictures."""

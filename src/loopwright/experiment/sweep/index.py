@@ -20,7 +20,7 @@ from loopwright.regular_files import replace_file
 
 SCHEMA = 1
 INDEX_FILE = "sweep.json"
-ENDED = ("done", "pruned", "failed", "skipped")  # states of jobs that `sweep resume` does not run again
+ENDED = ("done", "pruned", "failed", "skipped")
 GOOD = ("done", "pruned")  # states of jobs that have a result
 _STATES = ("pending", "running", "interrupted", *ENDED)
 _SWEEP_STATES = ("running", "done", "failed", "interrupted")
@@ -168,9 +168,12 @@ class SweepIndex:
         overrides: overrides of the command line, as typed, without ``hydra.sweep.dir``.
         config_dir: value of ``--config-dir``; None if it was not given.
         trust: permission flags of the command line, such as ``--trust=NAME``.
+        cwd: directory in which the sweep was started. Relative paths of data files refer to it.
         state: "running", "done", "failed" or "interrupted".
         objective: metric that the jobs are compared by.
         factors: swept settings other than the seed, in the order typed.
+        own_values: values of the factors in the configuration without these overrides. A factor that the configuration
+            lacks is left out.
         seeds: seeds of the jobs.
         settings: resolved node ``sweep`` of the configuration.
         groups: groups, in the order of their numbers.
@@ -186,9 +189,11 @@ class SweepIndex:
     overrides: tuple[str, ...]
     config_dir: str | None
     trust: tuple[str, ...]
+    cwd: str
     state: str
     objective: Objective
     factors: tuple[Factor, ...]
+    own_values: Mapping[str, Any]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any]
     groups: tuple[Group, ...]
@@ -229,10 +234,13 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | N
     """Return the mean, and the standard deviation with n - 1 in the denominator; None where it is not defined."""
     if not values:
         return None, None
-    mean = math.fsum(values) / len(values)
+    try:
+        mean = math.fsum(values) / len(values)
+    except OverflowError:  # the sum exceeds the largest number
+        mean = math.fsum(value / len(values) for value in values)
     if len(values) < 2:
         return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, math.hypot(*(value - mean for value in values)) / math.sqrt(len(values) - 1)
 
 
 def _best(groups: Sequence[Group], jobs: Mapping[int, Sequence[JobEntry]], mode: str) -> BestGroup | None:
@@ -269,7 +277,9 @@ def read_index(directory: Path) -> SweepIndex:
     file = directory / INDEX_FILE
     data = read_record(file, _MAX_BYTES)
     if data is None:
-        what = "no such folder" if not directory.is_dir() else "a run" if _is_run(directory) else f"no {INDEX_FILE} in it"
+        what = (
+            "no such folder" if not directory.is_dir() else "a run" if _is_run(directory) else f"no {INDEX_FILE} in it"
+        )
         raise CheckpointError(f"{on_one_line(str(directory))}: {what}; expected the directory of a sweep.")
     try:
         found = json.loads(data.decode())
@@ -283,7 +293,9 @@ def read_index(directory: Path) -> SweepIndex:
         return _from_json(found)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         problem = on_one_line(f"{type(error).__name__}: {error}", 200)
-        raise CheckpointError(f"{on_one_line(str(file))}: damaged ({problem}); expected the index of a sweep.") from None
+        raise CheckpointError(
+            f"{on_one_line(str(file))}: damaged ({problem}); expected the index of a sweep."
+        ) from None
 
 
 def write_index(directory: Path, index: SweepIndex) -> None:

@@ -19,7 +19,7 @@ from loopwright.errors import printable, refuse
 from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
-from loopwright.experiment.compose.overrides import override_text, split_jobs
+from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
@@ -31,6 +31,8 @@ from loopwright.experiment.jobs.recorded import recorded_max_restarts
 from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
 from loopwright.experiment.rundir.find_run import find_run
+from loopwright.experiment.sweep.find_sweep import find_sweep
+from loopwright.experiment.sweep.read_sweep import read_sweep
 
 
 def execute(line: CommandLine) -> int:
@@ -54,20 +56,20 @@ def execute(line: CommandLine) -> int:
         return _execute_on_path(_with_found_run(line), trust, supervised)
     line = with_config_dir(_with_found_starts(line), Path.cwd())
     with composing(line.config_dir, trust.variables) as composer:
-        overrides = split_jobs(line.overrides, composer.loader) if line.multirun else [list(line.overrides)]
-        jobs = compose_jobs(composer, overrides, trust)
+        sweep = read_sweep(composer, line.overrides) if line.multirun else None
+        jobs = compose_jobs(composer, [list(line.overrides)] if sweep is None else sweep.jobs, trust)
     if line.action in ("cfg", "info"):
         with keeping_references(trust.variables):
             return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
     if line.verb is not None:
         return _execute_on_jobs(line, jobs, trust)
     max_restarts = max(job.settings.max_restarts for job in jobs)
-    if line.multirun:
+    if sweep is not None:
         if max_restarts:
             raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not restarted")
         from loopwright.experiment.sweep.run_sweep import run_sweep
 
-        return run_sweep(line, jobs, trust)
+        return run_sweep(line, sweep, jobs, trust)
     if max_restarts and supervised is None:
         return supervise(line, max_restarts, may_begin_again=jobs[0].directory is None)
     from loopwright.experiment.launch.one_run import launch
@@ -96,7 +98,8 @@ def _with_found_run(line: CommandLine) -> CommandLine:
     """
     given, verb = line.directory, line.verb
     assert given is not None and verb is not None
-    path = find_run(given) if WITH_PATH[verb] == "DIR" else given
+    find = find_sweep if verb == "sweep" else find_run if WITH_PATH[verb] == "DIR" else str
+    path = find(given)
     index = line.words.index(given, line.words.index(verb) + 1)
     line = replace(line, directory=path, words=(*line.words[:index], path, *line.words[index + 1 :]))
     head, _, checkpoint = path.rpartition("/")
@@ -120,6 +123,8 @@ def _with_found_starts(line: CommandLine) -> CommandLine:
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
     """Carry out a command that takes a run directory or a file, such as ``resume``. No configuration is composed."""
     assert line.directory is not None
+    if line.verb == "sweep":
+        return _execute_on_sweep(line, trust)
     if line.verb == "resume":
         if supervised is None and (max_restarts := recorded_max_restarts(Path(line.directory), line.overrides)):
             return supervise(line, max_restarts, may_begin_again=False)
@@ -145,6 +150,17 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
     from loopwright.experiment.verbs.import_weights_verb import import_weights
 
     return import_weights(line)
+
+
+def _execute_on_sweep(line: CommandLine, trust: Trust) -> int:
+    """Carry out a command on the directory of a sweep."""
+    if line.what == "show":
+        from loopwright.experiment.verbs.sweep_show_verb import show_sweep
+
+        return show_sweep(line)
+    from loopwright.experiment.verbs.sweep_verb import sweep
+
+    return sweep(line, trust)
 
 
 def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:

@@ -5,31 +5,23 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from loopwright.checkpoint import resolve, step_folder
+from loopwright.checkpoint import step_folder
 from loopwright.errors import CheckpointError, SettingError, on_one_line
 from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
-from loopwright.experiment.gate.references import expand_recorded
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import checked_again
-from loopwright.experiment.jobs.job import Job, make_recorded_job
 from loopwright.experiment.jobs.job_settings import callbacks_of
 from loopwright.experiment.jobs.metric_modes import settle_changed_modes
 from loopwright.experiment.jobs.recorded import apply_overrides, differences, read_recorded
-from loopwright.experiment.jobs.start import NO_START
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
-from loopwright.experiment.launch.rank import joined, run_rank
-from loopwright.experiment.launch.run_job import run_job, starts_processes
-from loopwright.experiment.rundir.environment import recorded_threads
-from loopwright.experiment.runs.ending import RunRequest, longer_command
-from loopwright.experiment.runs.run import carry_out, opened
+from loopwright.experiment.launch.resume_run import resume_run, resumed_job
+from loopwright.experiment.runs.ending import longer_command
 from loopwright.plan import read_epochs
 from loopwright.protocols import StopsAgain
 from loopwright.records import COMPLETE, read_summary
@@ -44,7 +36,6 @@ _KEPT = tuple(
 )
 _METRICS = ("objective", "objective_mode", "checkpoint.monitor", "checkpoint.mode")
 _EARLY_STOPPING = "loopwright.callbacks.EarlyStopping"
-_BUILT = ("data", "model", "callbacks", "loggers")  # sections that may contain paths of files to read
 _INTERVALS = ("loop.eval_frequency", "checkpoint.every_n_steps")
 _OTHERS = (
     "data.num_workers",
@@ -77,7 +68,7 @@ def resume(line: CommandLine, trust: Trust) -> int:
         config = settle_changed_modes(config, recorded, typed)
     changes = _check_changes(recorded, settle_lengths(config, line.overrides).config)
     summary = read_summary(directory)
-    make_job = partial(_make_job, config, line.overrides, trust)
+    make_job = partial(resumed_job, config, line.overrides, trust)
     if summary.get("state") in COMPLETE and not _may_train_further(summary, recorded, changes, line.overrides):
         with checked_again(partial(make_job, None), recorded, summary, trust) as ready:  # checks the overrides
             stops_again = isinstance(ready.objects.callbacks.get(_stop_of(summary)[0]), StopsAgain)
@@ -90,49 +81,7 @@ def resume(line: CommandLine, trust: Trust) -> int:
             return 0
     if not os.path.lexists(step_folder(directory, 0).parent):
         raise CheckpointError(f"{directory}: the run ended before its first checkpoint; start a new run.")
-    with joined(config["device"], trust) as ranks:
-        with opened(directory, trust) if ranks.world_size == 1 else nullcontext():
-            checkpoint = Path(ranks.share_bytes(None if ranks.rank else os.fsencode(resolve(directory))).decode())
-            num_threads = recorded_threads(directory)
-            with checked_again(partial(make_job, str(checkpoint)), recorded, summary, trust, num_threads) as ready:
-                starts = {name: config[name] for name in NO_START if name in config}
-                request = RunRequest(
-                    job=replace(
-                        ready.job,
-                        config={**ready.job.config, **starts},
-                        settings=replace(ready.job.settings, **starts),
-                    ),
-                    directory=directory,
-                    words=["loopwright", *line.words],
-                    trust=trust,
-                    objects=ready.objects,
-                    resume_from=checkpoint,
-                )
-                del ready  # only the request refers to the objects now
-                if ranks.world_size > 1:
-                    return run_rank(request, ranks)
-                if not starts_processes(request.job, ranks):
-                    return carry_out(request).exit_code
-        return run_job(replace(request, objects=None), ranks)
-
-
-def _make_job(
-    config: Mapping[str, Any], overrides: Sequence[str], trust: Trust, checkpoint: str | None, located: dict[str, Any]
-) -> Job:
-    """Return a job that starts from ``checkpoint`` instead of the checkpoint from which the original run started.
-
-    Args:
-        config: recorded configuration with the overrides applied. The resumed run records this configuration.
-        overrides: overrides as typed.
-        trust: packages that the user trusts.
-        checkpoint: checkpoint from which the run resumes; None to start without a checkpoint.
-        located: recorded configuration with absolute paths. The overrides are applied to this mapping in place.
-    """
-    apply_overrides(located, overrides)
-    located, _ = expand_recorded(located, trust.variables)
-    starts = {name: value for name, value in NO_START.items() if name in config}
-    job = make_recorded_job({**config, **starts, "ckpt_path": checkpoint}, overrides, trust)
-    return replace(job, located={name: located.get(name) for name in _BUILT})
+    return resume_run(directory, recorded, config, line.overrides, ["loopwright", *line.words], trust)
 
 
 def _may_train_further(

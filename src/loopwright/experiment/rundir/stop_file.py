@@ -1,0 +1,67 @@
+"""`StopFile`: a callback that ends a job of a sweep when the file ``stop`` appears in its run directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loopwright.errors import CheckpointError, on_one_line
+from loopwright.hooks import Callback
+from loopwright.records import read_mapping
+from loopwright.regular_files import replace_file
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from loopwright.loop import LoopCallback
+    from loopwright.trainer import Trainer
+
+STOP_FILE = "stop"
+PRUNER = "pruner"  # name of the callback, and the recorded author of the stop
+INTERRUPT = "interrupt"
+_MAX_REASON = 300
+
+
+class StopFile(Callback):
+    """Looks for the file ``stop`` at the end of each validation.
+
+    The file says who wrote it. The pruner of a search stops the run: its last checkpoint is saved, and its state is
+    "stopped". ``sweep stop`` interrupts the run as SIGTERM does, so that the run can be resumed.
+
+    Args:
+        directory: run directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
+        """Stop or interrupt the fit if the file exists."""
+        if trainer.plan is None or not os.path.lexists(self._directory / STOP_FILE):
+            return
+        by, reason = read_stop_file(self._directory)
+        if by == PRUNER:
+            trainer.stop(reason)
+        elif trainer.rank == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def write_stop_file(directory: Path, by: str, reason: str) -> None:
+    """Ask the run in ``directory`` to end. ``by`` is "pruner" or "interrupt".
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    replace_file(directory / STOP_FILE, json.dumps({"by": by, "reason": reason}).encode())
+
+
+def read_stop_file(directory: Path) -> tuple[str, str]:
+    """Return who wrote the file ``stop``, and why."""
+    try:
+        found = read_mapping(directory / STOP_FILE)
+    except CheckpointError:
+        found = {}
+    return str(found.get("by", INTERRUPT)), on_one_line(str(found.get("reason", "")), _MAX_REASON)

@@ -1,0 +1,93 @@
+"""`added_index`: adds the jobs with further values or seeds to a sweep."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loopwright.errors import SettingError
+from loopwright.experiment.compose.composer import composing
+from loopwright.experiment.compose.overrides import parse_overrides, sweep_words
+from loopwright.experiment.gate.masking import masking
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.check import check_each
+from loopwright.experiment.jobs.job import Job, compose_jobs
+from loopwright.experiment.jobs.recorded import differences, read_recorded
+from loopwright.experiment.rundir.writer import config_text
+from loopwright.experiment.sweep.factors import key_of, read_swept_line, spelled_values
+from loopwright.experiment.sweep.index import SweepIndex
+from loopwright.experiment.sweep.prepare import with_jobs
+from loopwright.experiment.sweep.read_sweep import recorded_sweep
+
+_MAX_DIFFERENCES = 5
+
+
+def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust: Trust) -> tuple[SweepIndex, list[int]]:
+    """Compose and check the jobs with further values, and write their directories.
+
+    The jobs that are there are composed again. If the configuration of one of them has changed since, for example by
+    an edit of a file, the results could not be compared, and nothing is added.
+
+    Args:
+        directory: directory of the sweep.
+        index: index of the sweep.
+        words: overrides with the further values, such as ``seed=3,4``.
+        trust: packages that the user trusts.
+
+    Returns:
+        The new index, and the numbers of the added jobs.
+
+    Raises:
+        SettingError: for wrong overrides, if no job is new, and if a job that is there has changed.
+    """
+    sweep = recorded_sweep(index)
+    if sweep.settings.is_search:
+        remedy = "loopwright sweep resume DIR sweep.num_proposals=N"
+        raise SettingError("sweep add", f": the jobs of a search are proposed; for more of them use {remedy}.")
+    if not words:
+        raise SettingError("sweep add", ": expected further values, such as seed=3,4 or optimizer.lr=0.01.")
+    _, recorded = sweep_words(index.overrides)
+    with composing(index.config_dir, trust.variables) as composer:
+        overrides = _merged(recorded, words)
+        swept = read_swept_line(overrides, sweep.settings.space, composer.loader)
+        known = {tuple(sorted(job.overrides)) for job in index.jobs}
+        further = [each for each in swept.grid(composer.loader) if tuple(sorted(each)) not in known]
+        if not further:
+            raise SettingError(" ".join(words), ": the sweep has these jobs already; nothing is added.")
+        before = [list(job.overrides) for job in index.jobs]
+        jobs = compose_jobs(composer, [*before, *further], trust)
+    checked = list(check_each(jobs, trust, builds_trusted=False))
+    _refuse_changes(directory, index, [job for job, _ in checked[: len(before)]], trust)
+    typed = [word for word in index.overrides if word not in recorded]
+    index = replace(index, factors=swept.factors, overrides=(*typed, *overrides))
+    extended = with_jobs(directory, index, recorded_sweep(index), checked[len(before) :], trust)
+    return extended, [job.number for job in extended.jobs[len(before) :]]
+
+
+def _merged(recorded: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the recorded overrides with the values of ``words`` added to those of the same key."""
+    further = {key_of(override): override for override in parse_overrides(list(words))}
+    merged = []
+    for override in parse_overrides(list(recorded)):
+        added = further.pop(key_of(override), None)
+        if added is None:
+            merged.append(str(override.input_line))
+            continue
+        texts = dict.fromkeys([*spelled_values(override), *spelled_values(added)])
+        merged.append(f"{override.get_key_element()}={','.join(texts)}")
+    return [*merged, *(str(each.input_line) for each in further.values())]
+
+
+def _refuse_changes(directory: Path, index: SweepIndex, jobs: Sequence[Job], trust: Trust) -> None:
+    """Refuse jobs whose composed configuration is not the recorded one."""
+    mask = masking(trust)
+    for entry, job in zip(index.jobs, jobs, strict=True):
+        text = mask(config_text(job.recorded))
+        if hashlib.sha256(text.encode()).hexdigest() == entry.config_sha256:
+            continue
+        lines = differences(read_recorded(directory / entry.directory), job.recorded)
+        shown = "; ".join(lines[:_MAX_DIFFERENCES]) or "its config.yaml was changed"
+        problem = f": the configuration of job {entry.number} has changed since it was begun ({shown})"
+        raise SettingError("sweep add", f"{problem}; start a new sweep.")

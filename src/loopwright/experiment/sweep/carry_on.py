@@ -1,0 +1,177 @@
+"""`carry_on`: runs all jobs of a sweep that are left, shows them, and writes the tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+
+from loopwright.device import count_devices, deterministic_workspace
+from loopwright.errors import SaveError
+from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.console.help_text import config_groups
+from loopwright.experiment.console.messages import complain, one_line_of, output_width, tell
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.sweep.factors import plain_value
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex
+from loopwright.experiment.sweep.launchers import Inline, Launcher, Processes
+from loopwright.experiment.sweep.one_job import read_choices
+from loopwright.experiment.sweep.pictures.draw import draw_sweep
+from loopwright.experiment.sweep.read_sweep import Sweep
+from loopwright.experiment.sweep.runner import Runner
+from loopwright.experiment.sweep.screen.lines import head
+from loopwright.experiment.sweep.screen.screen import Screen
+from loopwright.experiment.sweep.search.searching import Searching, pruning_watch
+from loopwright.experiment.sweep.settings import SweepSettings
+from loopwright.experiment.sweep.slots import make_slots
+from loopwright.experiment.sweep.store import SweepStore, opened_store
+from loopwright.experiment.sweep.tables.best_file import BestFileSettings
+from loopwright.experiment.sweep.tables.result_files import write_tables
+from loopwright.experiment.sweep.tables.results_table import results_text
+from loopwright.shipped import conf_dir
+
+_CPU = "cpu"
+_KINDS = {"gpu": "cuda"}  # torch's names of kinds of devices
+_log = logging.getLogger("loopwright")
+
+
+def carry_on(
+    directory: Path, index: SweepIndex, sweep: Sweep, trust: Trust, *, only: Collection[int] | None = None
+) -> int:
+    """Run the jobs that are left, and return the exit code of the sweep.
+
+    Args:
+        directory: directory of the sweep.
+        index: index of the sweep.
+        sweep: settings and factors of the sweep.
+        trust: packages that the user trusts.
+        only: numbers of the jobs to run; None: all that are left.
+
+    Raises:
+        CheckpointError: if another process runs this sweep.
+        SettingError: if the sweep cannot be run with its settings on this machine.
+    """
+    config = read_recorded(directory / index.jobs[0].directory) if index.jobs else {}
+    device = config.get("device") or {}
+    kind, threads = str(device.get("kind", _CPU)), device.get("num_threads") or 1
+    settings, launcher = _launcher(directory, sweep.settings, kind, threads, trust)
+    with opened_store(directory, index) as store, deterministic_workspace(is_needed=bool(config.get("deterministic"))):
+        num_parallel = launcher.num_free
+        _warn_about_threads(threads, num_parallel, kind)
+        tell(head(store.index, num_parallel, threads, directory))
+        with Screen(lambda: store.index, directory, stream=sys.stdout) as screen:
+            searching = Searching(store, sweep, trust) if settings.is_search else None
+            tables = _Tables(store, threads, _best_file(store), None if searching is None else searching.write_log)
+
+            def on_end(entry: JobEntry) -> None:
+                screen.job_ended(entry)
+                tables.update()
+
+            pruning = pruning_watch(store, settings.pruner)
+            runner = Runner(
+                store,
+                launcher,
+                settings,
+                on_end=on_end,
+                propose=None if searching is None else searching.propose,
+                only=only,
+                watch=None if pruning is None else pruning.look,
+            )
+            code = runner.run()
+        store.flush()
+        tables.write()
+        _draw(store)
+        is_said = sys.stdout.isatty()  # the screen has shown the errors
+        text = results_text(store.index, str(directory), width=output_width(), with_failures=not is_said)
+        tell(text, wraps=False)
+    return code
+
+
+class _Tables:
+    """Writes the tables of a sweep after each tenth of its jobs.
+
+    Args:
+        store: index of the sweep.
+        num_threads: number of threads of the jobs.
+        best_file: facts about the configuration.
+        write_log: function that writes the journal of a search; None: there is none.
+    """
+
+    def __init__(
+        self, store: SweepStore, num_threads: int, best_file: BestFileSettings, write_log: Callable[[], None] | None
+    ) -> None:
+        self._store = store
+        self._num_threads = num_threads
+        self._best_file = best_file
+        self._write_log = write_log
+        self._num_ended = 0
+
+    def update(self) -> None:
+        """Write the tables if a further tenth of the jobs has ended."""
+        self._num_ended += 1
+        if self._num_ended % max(1, len(self._store.index.jobs) // 10) == 0:
+            self.write()
+
+    def write(self) -> None:
+        """Write the tables. An error is only logged, because all results are recorded."""
+        try:
+            directory, index = self._store.directory, self._store.index
+            write_tables(directory, index, num_threads=self._num_threads, best_file=self._best_file)
+            if self._write_log is not None:
+                self._write_log()
+        except (OSError, SaveError) as error:
+            _log.warning("The tables of the sweep cannot be written: %s", one_line_of(error))
+
+
+def _best_file(store: SweepStore) -> BestFileSettings:
+    """Return what the file of the best group needs to know about the configuration."""
+    index = store.index
+    directories = [conf_dir(), *([] if index.config_dir is None else [Path(index.config_dir)])]
+    choices = read_choices(store.directory / "0") if index.jobs else {}
+    experiment = choices.get("experiment") if isinstance(choices, dict) else None
+    return BestFileSettings(
+        read_value=lambda word: plain_value(parse_overrides([word])[0]),
+        groups=tuple(config_groups(directories)),
+        experiment=experiment if isinstance(experiment, str) and experiment != "null" else None,
+    )
+
+
+def _launcher(
+    directory: Path, settings: SweepSettings, kind: str, threads: int, trust: Trust
+) -> tuple[SweepSettings, Launcher]:
+    """Return the settings with the chosen launcher, and the launcher."""
+    is_serial = settings.num_parallel == 1
+    chosen = settings.launcher
+    if chosen == "auto":
+        chosen = "inline" if is_serial and kind == _CPU else "process"
+    settings = replace(settings, launcher=chosen)
+    if chosen == "inline":
+        return settings, Inline(directory, trust)
+    kind = _KINDS.get(kind, kind)
+    slots = make_slots(
+        kind,
+        settings.devices,
+        settings.jobs_per_device,
+        settings.num_parallel,
+        num_visible=count_devices(kind) or 0,
+        num_cpu_slots=max(1, (os.cpu_count() or 1) // threads),
+    )
+    return settings, Processes(directory, trust, slots)
+
+
+def _warn_about_threads(threads: int, num_parallel: int, kind: str) -> None:
+    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if kind == _CPU and num_parallel > 1 and threads * num_parallel > num_cores:
+        problem = f"{num_parallel} jobs at a time with {threads} threads each on {num_cores} cores"
+        complain(f"{problem}: use device.num_threads={max(1, num_cores // num_parallel)}, or fewer jobs at a time.")
+
+
+def _draw(store: SweepStore) -> None:
+    try:
+        draw_sweep(store.directory, store.index)
+    except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
+        _log.warning("The pictures of the sweep cannot be drawn: %s", one_line_of(error))

@@ -1,0 +1,192 @@
+"""Launchers, which start the jobs of a sweep: `Inline` in this process, `Processes` in a process each."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.launch.job_process import JobProcess, wait_for_end
+from loopwright.experiment.sweep.one_job import JobOutcome, process_words, run_sweep_job
+from loopwright.experiment.sweep.slots import Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedJob:
+    """A job whose process has ended."""
+
+    number: int
+    outcome: JobOutcome
+
+
+class Launcher(Protocol):
+    """Starts jobs, tells which have ended, and ends jobs."""
+
+    @property
+    def num_free(self) -> int:
+        """Number of jobs that can be started now."""
+        ...
+
+    def start(self, number: int) -> str:
+        """Start a job, and return where it runs. A launcher may return only when the job has ended."""
+        ...
+
+    def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
+        """Return the jobs that have ended since the last call. Wait for one, up to the timeout."""
+        ...
+
+    def stop(self, number: int) -> None:
+        """Ask a running job to save and end."""
+        ...
+
+    def kill(self, number: int) -> None:
+        """Kill the processes of a running job."""
+        ...
+
+    def interrupt(self, received: signal.Signals) -> None:
+        """Ask all running jobs to save and end, after this process has received a signal."""
+        ...
+
+    def memory_bytes(self, number: int) -> int:
+        """Return the resident memory of a job with its workers; 0 if it is unknown."""
+        ...
+
+
+class Inline:
+    """Runs each job in this process. `start` returns when the job has ended.
+
+    Args:
+        directory: directory of the sweep.
+        trust: packages that the user trusts.
+    """
+
+    def __init__(self, directory: Path, trust: Trust) -> None:
+        self._directory = directory
+        self._trust = trust
+        self._ended: list[EndedJob] = []
+        self._running: int | None = None
+
+    @property
+    def num_free(self) -> int:
+        """1, or 0 until `poll` has returned the last job."""
+        return 0 if self._ended else 1
+
+    def start(self, number: int) -> str:
+        """Run a job to its end."""
+        self._running = number
+        try:
+            outcome = run_sweep_job(self._directory, number, self._trust, is_quiet=True)
+        finally:
+            self._running = None
+        self._ended.append(EndedJob(number=number, outcome=outcome))
+        gc.collect()  # reference cycles in callbacks may keep the objects of this job in memory
+        return f"pid {os.getpid()}"
+
+    def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
+        """Return the job that `start` has run."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def stop(self, number: int) -> None:
+        """Send SIGTERM to this process, if the job runs. The run saves and ends."""
+        if self._running == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def kill(self, number: int) -> None:
+        """Do nothing, because the job runs in this process."""
+
+    def interrupt(self, received: signal.Signals) -> None:
+        """End the running job, which has not set its own signal handlers yet.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: if a job runs.
+        """
+        if self._running is not None:
+            raise KeyboardInterrupt if received == signal.SIGINT else SystemExit(143)
+
+    def memory_bytes(self, number: int) -> int:
+        """Return 0."""
+        return 0
+
+
+class Processes:
+    """Runs each job in a process of its own.
+
+    Args:
+        directory: directory of the sweep.
+        trust: packages that the user trusts.
+        slots: one entry for each job that may run at a time.
+    """
+
+    def __init__(self, directory: Path, trust: Trust, slots: Sequence[Slot]) -> None:
+        self._directory = directory
+        self._trust = trust
+        self._free = list(slots)
+        self._running: dict[int, tuple[JobProcess, Slot]] = {}
+
+    @property
+    def num_free(self) -> int:
+        """Number of slots in which no job runs."""
+        return len(self._free)
+
+    def start(self, number: int) -> str:
+        """Start a job in a free slot."""
+        slot = self._free.pop(0)
+        words = process_words(self._trust.flags, self._directory, number)
+        process = JobProcess(words, slot.environment, self._directory / str(number) / "output.log")
+        self._running[number] = process, slot
+        return slot.name or f"pid {process.process_id}"
+
+    def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
+        """Return the jobs whose processes have ended."""
+        wait_for_end([process for process, _ in self._running.values()], timeout_seconds)
+        ended = []
+        for number, (process, slot) in list(self._running.items()):
+            code = process.exit_code
+            if code is not None:
+                process.kill()  # ends processes that the job has left, such as dataloader workers
+                del self._running[number]
+                self._free.append(slot)
+                ended.append(EndedJob(number=number, outcome=JobOutcome(exit_code=code)))
+        return ended
+
+    def stop(self, number: int) -> None:
+        """Send SIGTERM to the process of a job."""
+        if number in self._running:
+            self._running[number][0].terminate()
+
+    def kill(self, number: int) -> None:
+        """Kill the process group of a job."""
+        if number in self._running:
+            self._running[number][0].kill()
+
+    def interrupt(self, received: signal.Signals) -> None:
+        """Send SIGTERM to the processes of all jobs."""
+        for process, _ in list(self._running.values()):
+            process.terminate()
+
+    def memory_bytes(self, number: int) -> int:
+        """Return the resident memory of the process group of a job."""
+        return group_memory_bytes(self._running[number][0].process_id) if number in self._running else 0
+
+
+def group_memory_bytes(group: int) -> int:
+    """Return the resident memory of a process group in bytes; 0 on systems without ``/proc``."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    total, page = 0, os.sysconf("SC_PAGE_SIZE")
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            if os.getpgid(int(entry)) == group:
+                total += int(Path("/proc", entry, "statm").read_text().split()[1]) * page
+        except (OSError, IndexError, ValueError):  # the process has ended
+            continue
+    return total

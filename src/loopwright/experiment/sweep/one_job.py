@@ -1,0 +1,119 @@
+"""`run_sweep_job`: carries out one job of a sweep, in any process, from the files in the job's directory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from loopwright.checkpoint import steps_in
+from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.console.messages import one_line_of
+from loopwright.experiment.gate.budget import MAX_CHARACTERS
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.launch.resume_run import begin_run, resume_run
+from loopwright.experiment.sweep.attempts import has_begun, set_aside
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index
+from loopwright.records import read_record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutcome:
+    """How the process of a job ended.
+
+    Attributes:
+        exit_code: exit code of the job, or minus the number of the signal that killed its process.
+        error: why the job could not begin, on one line; None if it began. Then ``summary.json`` has the error.
+    """
+
+    exit_code: int
+    error: str | None = None
+
+
+def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool) -> JobOutcome:
+    """Begin a job, or resume it from its newest valid checkpoint.
+
+    Args:
+        sweep_dir: directory of the sweep.
+        number: number of the job.
+        trust: packages that the user trusts.
+        is_quiet: whether to print nothing.
+    """
+    try:
+        index = read_index(sweep_dir)
+        if not 0 <= number < len(index.jobs):
+            raise SettingError("jobs", f"={number}: expected a number below {len(index.jobs)}.")
+        job = index.jobs[number]
+        directory = sweep_dir / job.directory
+        check_digest(directory, job)
+        config = read_recorded(directory)
+        if steps_in(directory):
+            words = ["loopwright", *process_words(trust.flags, sweep_dir, number)]
+            return JobOutcome(exit_code=resume_run(directory, config, config, (), words, trust, is_quiet=is_quiet))
+        if has_begun(directory):
+            set_aside(directory)
+        code = begin_run(
+            directory,
+            config,
+            job.overrides,
+            words_alone(index, job),
+            trust,
+            chosen=read_choices(directory),
+            cwd=index.cwd,
+            process_words=["loopwright", *process_words(trust.flags, sweep_dir, number)],
+            is_quiet=is_quiet,
+        )
+        return JobOutcome(exit_code=code)
+    except KeyboardInterrupt:  # a second signal arrived while the end of the job was being recorded
+        return JobOutcome(exit_code=130, error="interrupted")
+    except SystemExit as exit:
+        return JobOutcome(exit_code=exit.code if isinstance(exit.code, int) else 1, error="interrupted")
+    except (SettingError, CheckpointError) as error:
+        return JobOutcome(exit_code=3 if isinstance(error, CheckpointError) else 2, error=str(error))
+    except Exception as error:  # noqa: BLE001  (an error in one job does not end the sweep)
+        return JobOutcome(exit_code=1, error=one_line_of(error))
+
+
+def check_digest(directory: Path, job: JobEntry) -> None:
+    """Check that the configuration of a job is the one that the index names.
+
+    Raises:
+        CheckpointError: if ``config.yaml`` was changed or removed.
+    """
+    text = read_record(directory / "config.yaml", MAX_CHARACTERS)
+    if text is None:
+        raise CheckpointError(f"{directory}: expected a directory with the config.yaml of job {job.number}.")
+    if hashlib.sha256(text).hexdigest() != job.config_sha256:
+        problem = "was changed after the sweep began; restore it, or start a new sweep"
+        raise CheckpointError(f"{directory / 'config.yaml'}: {problem}.")
+
+
+def words_alone(index: SweepIndex, job: JobEntry) -> list[str]:
+    """Return the words of a command line that runs only this job, in a directory of its own."""
+    flags = [] if index.config_dir is None else [f"--config-dir={index.config_dir}"]
+    return ["loopwright", *flags, *index.trust, *job.overrides]
+
+
+def process_words(flags: Sequence[str], sweep_dir: Path, number: int) -> list[str]:
+    """Return the words of a command line, without ``loopwright``, that carries out one job of the sweep.
+
+    Args:
+        flags: flags of the packages that the user trusts. The index is a file, so it cannot trust a package.
+        sweep_dir: directory of the sweep.
+        number: number of the job.
+    """
+    return [*flags, "sweep", "job", str(sweep_dir), str(number)]
+
+
+def read_choices(directory: Path) -> Any:
+    """Return the chosen option of each configuration group, from ``.hydra/hydra.yaml``."""
+    data = read_record(directory / ".hydra" / "hydra.yaml", MAX_CHARACTERS)
+    try:
+        return yaml.safe_load(data or b"")["hydra"]["runtime"]["choices"]
+    except (yaml.YAMLError, LookupError, TypeError, RecursionError):
+        return {}

@@ -1,0 +1,1 @@
+"""Functions that draw the results of a sweep. They import no torch."""

@@ -1,0 +1,128 @@
+"""`read_sweep`: reads what a command line with ``-m`` asks for, without torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from loopwright.errors import SettingError
+from loopwright.experiment.compose.composer import Composer
+from loopwright.experiment.compose.overrides import parse_overrides, sweep_words
+from loopwright.experiment.jobs.recorded import apply_overrides
+from loopwright.experiment.sweep.factors import SweptLine, read_swept_line
+from loopwright.experiment.sweep.index import Factor, SweepIndex
+from loopwright.experiment.sweep.search.proposals import check_space
+from loopwright.experiment.sweep.settings import SweepSettings, read_sweep_settings
+
+_HYDRA_SETTINGS: Mapping[str, str] = {
+    "hydra/launcher": "sweep.launcher=process, or sweep.launcher=slurm",
+    "hydra.launcher": "the settings under sweep, such as sweep.num_parallel=4",
+    "hydra/sweeper": "sweep.search=tpe, or sweep.search=random",
+    "hydra.sweeper": "the settings under sweep, such as sweep.num_proposals=20",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """What a command line with ``-m`` asks for.
+
+    Attributes:
+        settings: settings of the sweep.
+        swept: divided overrides of the jobs.
+        overrides: all overrides as typed.
+        jobs: overrides of the first jobs. Of a search, these are the jobs with the first values of each factor.
+        own_values: values of the factors in the configuration without these overrides.
+    """
+
+    settings: SweepSettings
+    swept: SweptLine
+    overrides: tuple[str, ...]
+    jobs: list[list[str]]
+    own_values: Mapping[str, Any]
+
+
+def read_sweep(composer: Composer, overrides: Sequence[str]) -> Sweep:
+    """Read the settings, the factors and the first jobs of a sweep.
+
+    Raises:
+        SettingError: for a wrong setting of the sweep, an empty sweep, or an interval without a search.
+    """
+    for word in overrides:
+        key = word.partition("=")[0].lstrip("+~")
+        for name, remedy in _HYDRA_SETTINGS.items():
+            if key == name or key.startswith(f"{name}."):
+                raise SettingError(word, f": Loopwright runs the jobs itself; use {remedy}.")
+    own, words = sweep_words(overrides)
+    settings = read_sweep_settings(composer.sweep_settings(overrides if own else ()))
+    swept = read_swept_line(words, settings.space, composer.loader)
+    check_space(swept.factors, settings.search)
+    if settings.is_search:
+        if not swept.factors:
+            raise SettingError("sweep.search", f"={settings.search}: expected at least one swept setting.")
+        jobs = swept.jobs_of({factor.key: _first_value(factor) for factor in swept.factors})
+    else:
+        jobs = swept.grid(composer.loader)
+    return Sweep(
+        settings=settings,
+        swept=swept,
+        overrides=tuple(overrides),
+        jobs=jobs,
+        own_values=_own_values(composer, swept),
+    )
+
+
+def _own_values(composer: Composer, swept: SweptLine) -> dict[str, Any]:
+    """Return the values of the factors in the configuration without overrides of them."""
+    if not swept.factors:
+        return {}
+    fixed = [each for each in parse_overrides(swept.overrides) if not each.is_sweep_override()]
+    try:
+        composed = composer.compose([str(each.input_line) for each in fixed])
+    except SettingError:  # for example, an override of a key that only a swept option has
+        return {}
+    choices = composed.source.hydra.runtime.choices
+    found = {factor.key: _value_at(composed.config, choices, factor.key) for factor in swept.factors}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _value_at(config: Mapping[str, Any], choices: Mapping[str, Any], key: str) -> Any:
+    if key in choices:
+        return choices[key]
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return None if isinstance(node, Mapping) else node
+
+
+def _first_value(factor: Factor) -> Any:
+    """Return a value of a factor with which a configuration can be checked before a search begins."""
+    return factor.low if factor.values is None else factor.values[0]
+
+
+def recorded_sweep(index: SweepIndex) -> Sweep:
+    """Return what the command line of a recorded sweep asked for.
+
+    Raises:
+        SettingError: if the recorded overrides or settings are not accepted.
+    """
+    settings = read_sweep_settings(index.settings)
+    _, words = sweep_words(index.overrides)
+    swept = read_swept_line(words, settings.space)
+    return Sweep(settings=settings, swept=swept, overrides=index.overrides, jobs=[], own_values=dict(index.own_values))
+
+
+def changed_settings(index: SweepIndex, overrides: Sequence[str]) -> SweepIndex:
+    """Return the index with changed settings of the sweep.
+
+    Args:
+        index: index of a recorded sweep.
+        overrides: overrides such as ``sweep.num_parallel=2``.
+
+    Raises:
+        SettingError: for a wrong setting.
+    """
+    node: dict[str, Any] = {"sweep": copy.deepcopy(dict(index.settings))}
+    apply_overrides(node, overrides)
+    return replace(index, settings=read_sweep_settings(node["sweep"]).as_json())

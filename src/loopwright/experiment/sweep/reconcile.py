@@ -1,0 +1,212 @@
+"""Functions that update the entries of jobs from their run directories. They import no torch.
+
+The run directory of a job is the truth. The index can be older than it, if the runner was killed, or if a job was
+resumed by hand.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import re
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from loopwright.errors import CheckpointError, on_one_line
+from loopwright.experiment.sweep.index import GOOD, JobEntry, SweepIndex, with_results
+from loopwright.records import COMPLETE, read_mapping, read_record, read_summary
+from loopwright.run_lock import LOCK_FILE
+
+PRUNER = "pruner"  # value of `stop.by` in the summary of a pruned job
+LOST = "lost"  # end of an attempt whose process ended while no runner watched it
+MAX_LOST = 2  # a job that was lost this often has failed
+_MAX_ERROR = 1000
+_STEP_FOLDER = re.compile(r"step_\d{8,}")
+_MAX_OUTPUT_BYTES = 1 << 30
+
+
+def reconciled(directory: Path, index: SweepIndex) -> SweepIndex:
+    """Return the index with the states that the run directories of the jobs show.
+
+    - A job that was begun, and whose lock no process holds, has the state of its summary.
+    - If its summary still says "running", its process was killed: it is "interrupted" if it has a checkpoint, otherwise
+      "pending". After the second time it is "failed".
+    """
+    jobs = [_reconcile(directory, job) for job in index.jobs]
+    return with_results(replace(index, jobs=tuple(jobs)))
+
+
+def _reconcile(directory: Path, job: JobEntry) -> JobEntry:
+    run_dir = directory / job.directory
+    may_lack_summary = job.state in ("skipped", "failed") or (job.state == "pending" and not job.attempts)
+    if may_lack_summary and not os.path.lexists(run_dir / "summary.json"):
+        return job
+    if is_locked(run_dir):
+        return replace(job, state="running")
+    summary = _summary_of(run_dir)
+    state = summary.get("state")
+    if state in (*COMPLETE, "interrupted", "failed"):
+        is_known = job.state in (*GOOD, "failed", "interrupted") and job.seconds == summary.get("seconds")
+        return job if is_known else ended_entry(run_dir, job, None)
+    if job.state == "failed" or (job.state != "running" and state is None):
+        return job
+    return lost_entry(run_dir, job)
+
+
+def lost_entry(run_dir: Path, job: JobEntry) -> JobEntry:
+    """Return the entry of a job whose process ended while no runner watched it."""
+    if job.attempts:
+        job = job.with_attempt(ended=job.attempts[-1].ended or now(), end=LOST)
+    num_lost = sum(attempt.end == LOST for attempt in job.attempts)
+    job = with_summary(job, _summary_of(run_dir))
+    if num_lost >= MAX_LOST:
+        return replace(job, state="failed", error="the process was killed, or the machine was switched off")
+    return replace(job, state="interrupted" if has_checkpoint(run_dir) else "pending", error=None)
+
+
+def ended_entry(
+    run_dir: Path, job: JobEntry, exit_code: int | None, error: str | None = None, *, end: str | None = None
+) -> JobEntry:
+    """Return the entry of a job whose process has ended.
+
+    Args:
+        run_dir: run directory of the job.
+        job: entry of the job.
+        exit_code: exit code of the process, or minus the number of the signal that killed it; None if unknown.
+        error: why the job could not begin; None if it began.
+        end: how the attempt ended, if the runner has ended it, such as "out of time"; the job has then failed.
+    """
+    summary = _summary_of(run_dir)
+    recorded = summary.get("state")
+    job = with_summary(job, summary)
+    if end is not None:
+        state, how, error = "failed", end, end
+    elif exit_code is not None and exit_code < 0:
+        state, how = "failed", f"killed by {_signal_name(-exit_code)}"
+        error = _death(run_dir, how)
+    elif recorded in COMPLETE and not exit_code:
+        state = "pruned" if _stopped_by(summary) == PRUNER else "done"
+        how, error = str(recorded), None
+    elif recorded == "interrupted" or exit_code in (130, 143):
+        state, how, error = "interrupted" if has_checkpoint(run_dir) else "pending", "interrupted", None
+    else:
+        state, how = "failed", "raised"
+        error = error or _error_of(summary) or _death(run_dir, f"exit code {exit_code}")
+    if job.attempts:
+        job = job.with_attempt(ended=now(), end=how, exit_code=exit_code)
+    return replace(job, state=state, error=None if error is None else on_one_line(error, _MAX_ERROR))
+
+
+def with_summary(job: JobEntry, summary: Mapping[str, Any]) -> JobEntry:
+    """Return the entry with the results in the summary of its run. Values of a wrong type are left out."""
+    metrics = summary.get("metrics")
+    best = summary.get("best")
+    step, seconds, digest = summary.get("global_step"), summary.get("seconds"), summary.get("weights_sha256")
+    objective = _number(summary.get("objective"))
+    if objective is None and isinstance(metrics, Mapping):  # a pruned or interrupted run
+        objective = _number(metrics.get(str(summary.get("objective_name"))))
+    return replace(
+        job,
+        objective=objective,
+        metrics={str(name): value for name, each in metrics.items() if (value := _number(each)) is not None}
+        if isinstance(metrics, Mapping)
+        else {},
+        best=dict(best) if isinstance(best, Mapping) else None,
+        global_step=step if type(step) is int else 0,
+        seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
+        weights_sha256=digest if isinstance(digest, str) else None,
+    )
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Return whether another process on this machine holds the lock of a directory.
+
+    This process must not hold the lock, because closing the file would release it.
+    """
+    try:
+        descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def has_checkpoint(run_dir: Path) -> bool:
+    """Return whether a run has a checkpoint folder with a manifest."""
+    return newest_checkpoint(run_dir) is not None
+
+
+def newest_checkpoint(run_dir: Path) -> str | None:
+    """Return the name of the newest checkpoint folder with a manifest; None if there is none."""
+    try:
+        with os.scandir(run_dir / "checkpoints") as entries:
+            names = [entry.name for entry in entries if _STEP_FOLDER.fullmatch(entry.name)]
+    except OSError:
+        return None
+    whole = [name for name in names if (run_dir / "checkpoints" / name / "manifest.json").is_file()]
+    return max(whole, key=lambda name: int(name[5:]), default=None)
+
+
+def now() -> str:
+    """Return the current time in the format of ISO 8601 with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def num_steps_of(run_dir: Path) -> int | None:
+    """Return the last step in the plan of a run; None if the run does not train, or has not begun."""
+    try:
+        settings = read_mapping(run_dir / "plan.json").get("settings")
+    except CheckpointError:
+        return None
+    stop = settings.get("stop_step") if isinstance(settings, Mapping) else None
+    return stop if type(stop) is int else None
+
+
+def _summary_of(run_dir: Path) -> dict[str, Any]:
+    try:
+        return read_summary(run_dir)
+    except CheckpointError:
+        return {}
+
+
+def _stopped_by(summary: Mapping[str, Any]) -> object:
+    stop = summary.get("stop")
+    return stop.get("by") if isinstance(stop, Mapping) else None
+
+
+def _error_of(summary: Mapping[str, Any]) -> str | None:
+    error = summary.get("error")
+    return error if summary.get("state") == "failed" and isinstance(error, str) else None
+
+
+def _death(run_dir: Path, how: str) -> str:
+    """Return how a process ended, with the last line of its output."""
+    try:
+        data = read_record(run_dir / "output.log", _MAX_OUTPUT_BYTES) or b""
+    except CheckpointError:
+        data = b""
+    lines = [line for line in data[-10_000:].decode(errors="replace").splitlines() if line.strip()]
+    return f"{how}; last output: {on_one_line(lines[-1], 300)}" if lines else how
+
+
+def _signal_name(number: int) -> str:
+    return {each.value: each.name for each in signal.Signals}.get(number, f"signal {number}")
+
+
+def _number(value: object) -> float | None:
+    """Return a number of a summary. Numbers that are not finite are words there."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str):
+        return {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}.get(value)
+    return float(value)

@@ -1,0 +1,176 @@
+"""`Searching`, which turns the proposals of a search into jobs, and `PruningWatch`, which stops bad jobs early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from loopwright.errors import CheckpointError
+from loopwright.experiment.compose.composer import composing
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.check import check_each
+from loopwright.experiment.jobs.job import compose_jobs
+from loopwright.experiment.rundir.stop_file import PRUNER, write_stop_file
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex
+from loopwright.experiment.sweep.prepare import with_jobs
+from loopwright.experiment.sweep.read_sweep import Sweep
+from loopwright.experiment.sweep.screen.following import RunFollower
+from loopwright.experiment.sweep.search.proposals import RandomSearch, Search, Trial
+from loopwright.experiment.sweep.search.pruning import Pruner, make_pruner
+from loopwright.experiment.sweep.search.tpe import TpeSearch
+from loopwright.experiment.sweep.store import SweepStore
+from loopwright.records import Series, read_series
+
+_STUDY_FILE = "study.log"
+
+
+class Searching:
+    """Proposes the jobs of a search.
+
+    With a pruner, only the first seed of a new group runs at first. The other seeds follow if this job is not pruned.
+
+    Args:
+        store: index of the sweep.
+        sweep: settings and factors of the sweep.
+        trust: packages that the user trusts.
+
+    Raises:
+        SettingError: if the search needs a package that is not installed.
+    """
+
+    def __init__(self, store: SweepStore, sweep: Sweep, trust: Trust) -> None:
+        self._store = store
+        self._sweep = sweep
+        self._trust = trust
+        self._search = make_search(sweep, store.index.objective.mode)
+
+    def propose(self, index: SweepIndex, count: int) -> Sequence[JobEntry]:
+        """Add up to ``count`` groups to the sweep, and return their jobs.
+
+        Args:
+            index: index of the sweep.
+            count: number of jobs that can start now.
+        """
+        words = self._further_seeds(index)
+        if not words:
+            for values in self._search.propose(trials_of(self._store.directory, index), count):
+                seeds = self._sweep.swept.jobs_of(values)
+                words += seeds[:1] if self._decides_by_first else seeds
+        if not words:
+            return []
+        with composing(index.config_dir, self._trust.variables) as composer:
+            jobs = compose_jobs(composer, words, self._trust)
+        checked = list(check_each(jobs, self._trust, builds_trusted=False))
+        extended = with_jobs(self._store.directory, index, self._sweep, checked, self._trust)
+        self._store.set(groups=extended.groups, seeds=extended.seeds, jobs=extended.jobs)
+        return extended.jobs[len(index.jobs) :]
+
+    def write_log(self) -> None:
+        """Write the journal of Optuna, for ``optuna-dashboard``, if Optuna proposes the jobs.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        if isinstance(self._search, TpeSearch):
+            directory = self._store.directory
+            self._search.write_log(directory / _STUDY_FILE, trials_of(directory, self._store.index))
+
+    @property
+    def _decides_by_first(self) -> bool:
+        return self._sweep.settings.pruner != "none" and len(self._sweep.swept.seeds) > 1
+
+    def _further_seeds(self, index: SweepIndex) -> list[list[str]]:
+        """Return the overrides of the jobs that follow a first job which was not pruned."""
+        if not self._decides_by_first:
+            return []
+        words = []
+        for group in index.groups:
+            begun = index.jobs_of(group.number)
+            if len(begun) == 1 and begun[0].state == "done":
+                words += self._sweep.swept.jobs_of(group.values)[1:]
+        return words
+
+
+def make_search(sweep: Sweep, mode: str) -> Search:
+    """Return the search of a sweep.
+
+    Args:
+        sweep: settings and factors of the sweep.
+        mode: "min" or "max": whether a smaller or a larger objective is better.
+
+    Raises:
+        SettingError: if Optuna is needed and not installed.
+    """
+    settings, factors = sweep.settings, sweep.swept.factors
+    assert settings.num_proposals is not None, "the settings were checked"
+    if settings.search == "tpe":
+        return TpeSearch(factors, settings.seed, settings.num_proposals, mode, sweep.own_values)
+    return RandomSearch(factors, settings.seed, settings.num_proposals, sweep.own_values)
+
+
+def trials_of(directory: Path, index: SweepIndex) -> list[Trial]:
+    """Return what a search knows of the groups of a sweep."""
+    trials = []
+    for group in index.groups:
+        jobs = index.jobs_of(group.number)
+        states = {job.state for job in jobs}
+        state = "done" if states == {"done"} else "running"
+        if state == "running" and not states & {"pending", "running", "interrupted"}:
+            state = "pruned" if "pruned" in states else "failed"
+        values = group.mean if state != "pruned" else jobs[0].objective
+        is_read = index.settings.get("pruner") != "none" and jobs
+        curve = curve_of(directory / jobs[0].directory, index.objective.name) if is_read else {}
+        trials.append(Trial(number=group.number, values=group.values, state=state, value=values, intermediate=curve))
+    return trials
+
+
+def curve_of(run_dir: Path, name: str) -> dict[int, float]:
+    """Return the values of a metric by ``global_step``; empty if the run has none, or cannot be read."""
+    try:
+        series = read_series(run_dir).get(name, Series(name, [], []))
+    except CheckpointError:
+        return {}
+    return dict(zip(series.steps, series.values, strict=True))
+
+
+class PruningWatch:
+    """Compares the running jobs with the other jobs after each validation, and stops bad ones.
+
+    Args:
+        store: index of the sweep.
+        pruner: rule that decides.
+    """
+
+    def __init__(self, store: SweepStore, pruner: Pruner) -> None:
+        self._store = store
+        self._pruner = pruner
+        self._followers: dict[int, RunFollower] = {}
+        self._curves: dict[int, dict[int, float]] = {}
+
+    def look(self, job: JobEntry) -> None:
+        """Ask a running job to end if the rule says so. Called once a second for each running job."""
+        before = len(self._curve(job))
+        curve = self._read(job)
+        if len(curve) == before or job.num_steps is None or max(curve) >= job.num_steps:
+            return
+        index = self._store.index
+        others = [self._read(each) for each in index.jobs if each.group != job.group and each.seed == job.seed]
+        if self._pruner.should_prune(curve, others):
+            best = index.objective.name
+            reason = f"{best} after step {max(curve):,} was worse than that of other jobs"
+            write_stop_file(self._store.directory / job.directory, PRUNER, reason)
+
+    def _curve(self, job: JobEntry) -> dict[int, float]:
+        return self._curves.setdefault(job.number, {})
+
+    def _read(self, job: JobEntry) -> Mapping[int, float]:
+        follower = self._followers.setdefault(job.number, RunFollower(self._store.directory / job.directory))
+        name, curve = self._store.index.objective.name, self._curve(job)
+        curve.update({step: value for step, key, value in follower.read() if key == name})
+        return curve
+
+
+def pruning_watch(store: SweepStore, name: str) -> PruningWatch | None:
+    """Return the watch for the setting ``sweep.pruner``; None if no job is pruned."""
+    pruner = make_pruner(name, store.index.objective.mode)
+    return None if pruner is None else PruningWatch(store, pruner)

@@ -1,0 +1,160 @@
+"""The commands ``loopwright sweep resume|retry|add|stop|job DIR``, which go on with a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from loopwright.errors import SettingError, refuse
+from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.messages import complain, output_width, tell
+from loopwright.experiment.console.options import read_options, split_options
+from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.rundir.stop_file import INTERRUPT, write_stop_file
+from loopwright.experiment.sweep.add_jobs import added_index
+from loopwright.experiment.sweep.attempts import has_begun, set_aside
+from loopwright.experiment.sweep.carry_on import carry_on
+from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index
+from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
+from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
+from loopwright.experiment.sweep.reconcile import has_checkpoint, is_locked, reconciled
+from loopwright.experiment.sweep.requests import StopRequest, write_request
+from loopwright.experiment.sweep.tables.results_table import results_text
+from loopwright.run_lock import hold
+
+_RAISED = "raised"
+
+
+def sweep(line: CommandLine, trust: Trust) -> int:
+    """Go on with a sweep, and return the exit code of the sweep.
+
+    Raises:
+        SettingError: for a wrong option.
+        CheckpointError: if the directory contains no sweep, if its index or a configuration cannot be used, or if
+            another process runs the sweep.
+    """
+    assert line.directory is not None
+    directory = read_sweep_directory(line.directory)
+    if line.what == "job":
+        return _run_job(directory, line.overrides, trust)
+    if line.what == "stop":
+        return _stop(directory, line.overrides)
+    with hold(directory):
+        index = reconciled(directory, read_index(directory))
+        if line.what == "resume":
+            return _resume(directory, index, line.overrides, trust)
+        if line.what == "retry":
+            return _retry(directory, index, line.overrides, trust)
+        settings, words = _split(line.overrides)
+        index, added = added_index(directory, changed_settings(index, settings), words, trust)
+        return carry_on(directory, index, recorded_sweep(index), trust, only=added)
+
+
+def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    settings = [word for word in overrides if word.startswith("sweep.")]
+    return settings, [word for word in overrides if word not in settings]
+
+
+def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Trust) -> int:
+    """Run the jobs that are pending, interrupted or skipped."""
+    settings, others = _split(overrides)
+    if others:
+        problem = ": a job goes on as it was begun; sweep resume takes only settings of the sweep, such as"
+        raise SettingError(others[0], f"{problem} sweep.num_parallel=2. For further values use sweep add.")
+    index = changed_settings(index, settings)
+    jobs = [replace(job, state="pending") if job.state == "skipped" else job for job in index.jobs]
+    left = [job for job in jobs if job.state in ("pending", "interrupted")]
+    sweep = recorded_sweep(index)
+    limit = sweep.settings.num_proposals or 0
+    if not left and (not sweep.settings.is_search or len(index.groups) >= limit):
+        tell(results_text(index, str(directory), width=output_width()), wraps=False)
+        tell("Nothing is left to do.")
+        return 1 if any(job.state == "failed" for job in jobs) else 0
+    for job in left:
+        check_digest(directory / job.directory, job)
+    return carry_on(directory, replace(index, jobs=tuple(jobs)), sweep, trust)
+
+
+def _retry(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Trust) -> int:
+    """Run failed jobs again."""
+    settings, others = _split(overrides)
+    options = read_options(others, {"jobs": None, "from": None})
+    if options["from"] not in (None, "start", "checkpoint"):
+        raise refuse("from", options["from"], "start or checkpoint")
+    failed = [job for job in index.jobs if job.state == "failed"]
+    named = read_jobs(options["jobs"], index)
+    chosen = failed if named is None else [index.jobs[number] for number in named]
+    for job in chosen:
+        if job.state != "failed":
+            raise SettingError("jobs", f"={job.number}: this job is {job.state}; sweep retry runs failed jobs.")
+        if options["from"] == "checkpoint" and not has_checkpoint(directory / job.directory):
+            raise SettingError("from", f"=checkpoint: job {job.number} has no checkpoint; use from=start.")
+        check_digest(directory / job.directory, job)
+    if not chosen:
+        tell("No job has failed; nothing is left to do.")
+        return 0
+    index = changed_settings(index, settings)
+    for job in chosen:
+        index = index.with_job(_again(directory, job, options["from"]))
+    numbers = [job.number for job in chosen]
+    return carry_on(directory, index, recorded_sweep(index), trust, only=numbers)
+
+
+def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
+    """Return the entry of a failed job that runs again. If it begins at step 0, set its directory aside.
+
+    A job that raised an error begins at step 0, because its checkpoints may contain what led to the error. A job that
+    was killed, or ended for its time or memory, resumes.
+    """
+    run_dir = directory / job.directory
+    raised = not job.attempts or job.attempts[-1].end == _RAISED
+    is_full_disk = job.error is not None and "No space left" in job.error
+    from_start = start == "start" if start is not None else raised and not is_full_disk
+    if from_start or not has_checkpoint(run_dir):
+        if has_begun(run_dir):
+            set_aside(run_dir)
+        blank = JobEntry(
+            number=job.number,
+            group=job.group,
+            seed=job.seed,
+            overrides=job.overrides,
+            directory=job.directory,
+            config_sha256=job.config_sha256,
+        )
+        return replace(blank, num_steps=job.num_steps, attempts=job.attempts)
+    return replace(job, state="interrupted", error=None)
+
+
+def _stop(directory: Path, overrides: Sequence[str]) -> int:
+    """Ask the runner of a sweep to end jobs. Without a runner, leave a file for each running job."""
+    options, rest = split_options(overrides, {"jobs": None})
+    if rest:
+        raise SettingError(rest[0], ": expected no override, or jobs=3,7.")
+    index = reconciled(directory, read_index(directory))
+    jobs = read_jobs(options["jobs"], index)
+    if is_locked(directory):
+        write_request(directory, StopRequest(None if jobs is None else tuple(jobs)))
+        what = "The running jobs" if jobs is None else f"The jobs {', '.join(map(str, jobs))}"
+        tell(f"{what} save and end. To see the sweep: loopwright sweep show {directory}")
+        return 0
+    running = [job for job in index.jobs if job.state == "running" and (jobs is None or job.number in jobs)]
+    for job in running:
+        write_stop_file(directory / job.directory, INTERRUPT, "sweep stop")
+    if running:
+        tell(f"{len(running)} running jobs end after their next validation.")
+    else:
+        tell("No job of this sweep is running.")
+    return 0
+
+
+def _run_job(directory: Path, overrides: Sequence[str], trust: Trust) -> int:
+    """Carry out one job of a sweep in this process."""
+    number = read_options(overrides, {"number": None})["number"]
+    if number is None or not number.isdigit():
+        raise SettingError("sweep job", ": expected the number of a job, such as loopwright sweep job DIR 3.")
+    outcome = run_sweep_job(directory, int(number), trust, is_quiet=False)
+    if outcome.error is not None:
+        complain(outcome.error)
+    return outcome.exit_code
