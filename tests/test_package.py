@@ -69,3 +69,10 @@ def test_constraints_pin_every_direct_dependency() -> None:
     direct = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     pins = re.findall(r"^([A-Za-z0-9_.-]+)==\S+$", (REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), re.M)
     assert {re.split(r"[<>=\[]", name)[0] for name in direct} <= set(pins)
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_an_import_leaves_the_garbage_collector_as_it_was(is_enabled: bool) -> None:
+    switch = "enable" if is_enabled else "disable"
+    code = f"import gc; gc.{switch}(); from loopwright import plan; print(gc.isenabled())"
+    assert run_python(code) == str(is_enabled)
