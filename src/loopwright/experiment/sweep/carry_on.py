@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from loopwright.device import count_devices, deterministic_workspace
 from loopwright.errors import SaveError
@@ -23,12 +24,13 @@ from loopwright.experiment.sweep.one_job import read_choices
 from loopwright.experiment.sweep.pictures.draw import draw_sweep
 from loopwright.experiment.sweep.read_sweep import Sweep
 from loopwright.experiment.sweep.runner import Runner
-from loopwright.experiment.sweep.screen.lines import head
+from loopwright.experiment.sweep.screen.lines import head, logged_line
 from loopwright.experiment.sweep.screen.screen import Screen
 from loopwright.experiment.sweep.search.searching import Searching, pruning_watch
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.slots import make_slots
 from loopwright.experiment.sweep.store import SweepStore, opened_store
+from loopwright.experiment.sweep.sweep_log import SweepLog
 from loopwright.experiment.sweep.tables.best_file import BestFileSettings
 from loopwright.experiment.sweep.tables.result_files import write_tables
 from loopwright.experiment.sweep.tables.results_table import results_text
@@ -40,7 +42,13 @@ _log = logging.getLogger("loopwright")
 
 
 def carry_on(
-    directory: Path, index: SweepIndex, sweep: Sweep, trust: Trust, *, only: Collection[int] | None = None
+    directory: Path,
+    index: SweepIndex,
+    sweep: Sweep,
+    trust: Trust,
+    *,
+    only: Collection[int] | None = None,
+    first_config: Mapping[str, Any] | None = None,
 ) -> int:
     """Run the jobs that are left, and return the exit code of the sweep.
 
@@ -50,25 +58,29 @@ def carry_on(
         sweep: settings and factors of the sweep.
         trust: packages that the user trusts.
         only: numbers of the jobs to run; None: all that are left.
+        first_config: configuration of a job, if the index has no job yet.
 
     Raises:
         CheckpointError: if another process runs this sweep.
         SettingError: if the sweep cannot be run with its settings on this machine.
     """
-    config = read_recorded(directory / index.jobs[0].directory) if index.jobs else {}
+    config = read_recorded(directory / index.jobs[0].directory) if index.jobs else first_config or {}
     device = config.get("device") or {}
     kind, threads = str(device.get("kind", _CPU)), device.get("num_threads") or 1
     settings, launcher = _launcher(directory, sweep.settings, kind, threads, trust)
     with opened_store(directory, index) as store, deterministic_workspace(is_needed=bool(config.get("deterministic"))):
         num_parallel = launcher.num_free
         _warn_about_threads(threads, num_parallel, kind)
-        tell(head(store.index, num_parallel, threads, directory))
+        log, beginning = SweepLog(directory), head(store.index, num_parallel, threads, directory)
+        tell(beginning)
+        log.write(beginning)
         with Screen(lambda: store.index, directory, stream=sys.stdout) as screen:
             searching = Searching(store, sweep, trust) if settings.is_search else None
             tables = _Tables(store, threads, _best_file(store), None if searching is None else searching.write_log)
 
             def on_end(entry: JobEntry) -> None:
                 screen.job_ended(entry)
+                log.write(logged_line(store.index, entry))
                 tables.update()
 
             pruning = pruning_watch(store, settings.pruner)
@@ -88,6 +100,7 @@ def carry_on(
         is_said = sys.stdout.isatty()  # the screen has shown the errors
         text = results_text(store.index, str(directory), width=output_width(), with_failures=not is_said)
         tell(text, wraps=False)
+        log.write(text)
     return code
 
 

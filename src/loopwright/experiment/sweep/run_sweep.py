@@ -51,7 +51,7 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
     index = make_index(line, name, sweep, objective, str(Path.cwd()))
     if not sweep.settings.is_search:
         index = with_jobs(directory, index, sweep, checked, trust)
-    return carry_on(directory, index, sweep, trust)
+    return carry_on(directory, index, sweep, trust, first_config=checked[0][0].config)
 
 
 def _refuse_sweep(directory: Path, sweep: Sweep) -> None:

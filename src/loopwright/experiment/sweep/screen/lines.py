@@ -109,6 +109,11 @@ def job_line(entry: JobEntry, label: str, width: int | None, *, objective: str, 
     return first + next((line for line in lines if len(line) <= num_columns), state).rstrip()
 
 
+def logged_line(index: SweepIndex, entry: JobEntry) -> str:
+    """Return the line of an ended job for a file, which has no limit of columns."""
+    return job_line(entry, job_labels(index)[entry.number], None, objective=index.objective.name).strip()
+
+
 def running_lines(
     jobs: Sequence[RunningJob], labels: Mapping[int, str], width: int, *, number_width: int = 1, tick: int = 0
 ) -> list[str]:

@@ -137,8 +137,22 @@ def _draw(factor: Factor, rng: random.Random) -> Any:
     else:
         share = rng.random()
         value = low * (1 - share) + high * share
-    # Rounding can produce a value outside the bounds.
-    return min(max(round(value) if factor.is_int else value, low), high)
+    return rounded(factor, value)
+
+
+def rounded(factor: Factor, value: float) -> Any:
+    """Return a value of an interval with few digits, or the nearest whole number.
+
+    An interval of numbers that are not whole has about ten thousand such values, or more.
+    """
+    low, high = bounds_of(factor)
+    if factor.is_int:
+        value = round(value)
+    elif low < high:
+        span = math.log(high) - math.log(low) if factor.is_log else min(high - low, 1e300)
+        digits = max(0, math.ceil(4 - math.log10(span)))
+        value = float(f"{value:.{max(digits, 4)}g}") if factor.is_log else round(value, digits)
+    return min(max(value, low), high)
 
 
 def bounds_of(factor: Factor) -> tuple[float, float]:

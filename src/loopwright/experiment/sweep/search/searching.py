@@ -63,6 +63,7 @@ class Searching:
         checked = list(check_each(jobs, self._trust, builds_trusted=False))
         extended = with_jobs(self._store.directory, index, self._sweep, checked, self._trust)
         self._store.set(groups=extended.groups, seeds=extended.seeds, jobs=extended.jobs)
+        self._store.flush()  # the process of a job reads its entry from the file
         return extended.jobs[len(index.jobs) :]
 
     def write_log(self) -> None:

@@ -29,6 +29,7 @@ from loopwright.experiment.sweep.search.proposals import (
     draw_unseen,
     extend,
     is_in_space,
+    rounded,
     text_of_value,
     text_of_values,
 )
@@ -165,7 +166,9 @@ def _param(factor: Factor, value: Any) -> Any:
 
 
 def _value(factor: Factor, param: Any) -> Any:
-    return param if factor.values is None else next(each for each in factor.values if text_of_value(each) == param)
+    if factor.values is None:
+        return rounded(factor, param)
+    return next(each for each in factor.values if text_of_value(each) == param)
 
 
 @contextmanager

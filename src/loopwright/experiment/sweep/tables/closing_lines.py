@@ -106,7 +106,7 @@ def next_steps(index: SweepIndex, directory: str, *, num_threads: int | None, wi
     states = {job.state for job in index.jobs}
     if "failed" in states:
         lines.append(f"Retry what failed: {_sweep_command('retry', index, directory)}")
-    if states & {"pending", "interrupted", "running"}:
+    if states & {"pending", "interrupted", "running", "skipped"}:
         lines.append(f"Resume: {_sweep_command('resume', index, directory)}")
     return lines
 
