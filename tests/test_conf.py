@@ -99,8 +99,8 @@ GIVEN = {
 NEEDED = {("callbacks", "metrics"): "torchmetrics", ("callbacks", "downstream"): "lm_eval"}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in sorted(options)]
 BUILT = [pytest.param(*option, marks=pytest.mark.extras if option in NEEDED else ()) for option in OPTIONS]
-# Groups whose options set values of other groups. Other tests run them.
-GLOBAL = {"experiment", "debug"}
+# Groups whose options set values of other groups, or the settings of sweeps. Other tests run them.
+GLOBAL = {"experiment", "debug", "hparams_search", "sweep"}
 FILES = [file for file in sorted(conf_dir().glob("*/*.yaml")) if file.parent.name not in ("experiment", "downstream")]
 
 

@@ -47,7 +47,8 @@ def test_a_verb_builds_its_data_and_its_loop_once(words: tuple[str, ...], cli: C
 
 def test_a_sweep_builds_equal_data_once_for_the_checks_and_once_for_each_job(cli: Cli, built: dict[str, int]) -> None:
     assert cli("-m", *SMALL, "loop.grad_accum_steps=1,2").code == 0
-    assert built == {"Splits": 3, "TrainingLoop": 2, "Device": 2}
+    # Each job is read again from its directory, as `sweep resume` does it: one more loop for each, and one more device.
+    assert built == {"Splits": 3, "TrainingLoop": 4, "Device": 3}
 
 
 def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(

@@ -6,10 +6,8 @@ Loopwright composes every configuration with this class, and runs jobs without H
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +18,39 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from loopwright.errors import SettingError, refuse
+from loopwright.errors import SettingError
 from loopwright.experiment.compose.checked_files import check_loaded_files
+from loopwright.experiment.compose.composed import (
+    Composed,
+    check_sets_only_sweep,
+    directory_in,
+    extend_name,
+    interpolations_in,
+    resolved,
+    take_sweep,
+    task_of,
+)
 from loopwright.experiment.compose.composition_errors import composition_error
-from loopwright.experiment.compose.overrides import in_quotes, parse_overrides
+from loopwright.experiment.compose.overrides import (
+    SEARCH,
+    first_options,
+    in_quotes,
+    parse_overrides,
+    refuse_sweep_words,
+    sweep_words,
+)
 from loopwright.experiment.console.help_text import config_groups
-from loopwright.experiment.console.messages import one_line
 from loopwright.experiment.gate.config_files import check_config_file, yaml_errors
-from loopwright.experiment.gate.hydra_tree import override_key
-from loopwright.experiment.gate.references import References, find_references, refuse_in_path
-from loopwright.experiment.gate.resolve import resolve
-from loopwright.experiment.gate.resolvers import keeping_references, lock_resolvers
+from loopwright.experiment.gate.hydra_tree import check_hydra_tree, override_key
+from loopwright.experiment.gate.resolvers import lock_resolvers
 from loopwright.shipped import conf_dir
 
 CONFIG_NAME = "config"
 
 # Without `version_base`, Hydra 1.3 behaves like older versions. Hydra 1.4 ignores `version_base` and warns about it.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
-
-
-_UNNAMED = "run"  # value of ``name`` in the shipped root configuration
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
-_INTERPOLATED_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)[.}\[]")
-
-
-@dataclass(frozen=True, slots=True)
-class Composed:
-    """Composed configuration of one job.
-
-    Args:
-        overrides: overrides from which the configuration was composed.
-        config: configuration without its ``hydra`` node, resolved to nested dicts, lists and scalars.
-        references: strings of ``config`` that contain values of environment variables, and the text to record for each.
-        interpolated: top-level keys to which interpolations in the configuration refer.
-        hydra: ``hydra`` node as nested dicts, lists and scalars, with unresolved interpolations.
-        directory: typed value of ``hydra.run.dir``, or of ``hydra.sweep.dir`` in a sweep; None if no value was typed.
-        source: configuration that Hydra composed, with its ``hydra`` node and unresolved interpolations.
-    """
-
-    overrides: tuple[str, ...]
-    config: dict[str, Any]
-    references: References
-    interpolated: frozenset[str]
-    hydra: dict[str, Any]
-    directory: str | None
-    source: DictConfig
+_KEPT_KEYS = 8  # number of compositions whose keys are kept for messages about unknown keys
 
 
 class Composer:
@@ -79,9 +63,11 @@ class Composer:
 
     def __init__(self, config_dir: Path | None, allowed: Sequence[str] = ()) -> None:
         self._config_dir = config_dir
-        self._allowed = allowed
+        self.allowed = allowed
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
+        self._own_settings: dict[tuple[str, ...], dict[str, str]] = {}  # results of `set_in_own_files`
+        self._known_keys: dict[tuple[str, ...], Mapping[str, Any] | None] = {}  # results of `_keys_under`
 
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
@@ -108,34 +94,66 @@ class Composer:
             SettingError: for wrong overrides and for an error in a configuration file. The message is one line that
                 names all wrong overrides.
         """
-        parse_overrides(overrides)
-        try:
-            whole = self._compose(overrides)
-        except SettingError:
-            raise
-        except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
-            raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
-        with keeping_references(self._allowed):
-            _extend_name(whole, overrides, naming_groups)
-        task = whole.copy()
-        OmegaConf.set_struct(task, False)
-        del task["hydra"]
-        config, directory = resolve(task), _typed_directory(whole, overrides)
-        texts, directory_text = config, directory
-        if self._allowed:
-            with keeping_references(self._allowed):
-                texts, directory_text = resolve(task), _typed_directory(whole, overrides)
-        if directory_text != directory:
-            raise refuse_in_path("hydra.run.dir")
+        whole = self.compose_whole(overrides)
+        sweep = take_sweep(whole)
+        extend_name(whole, whole.hydra.runtime.choices, overrides, naming_groups, self.allowed)
+        task = task_of(whole)
+        config, references = resolved(task, self.allowed)
+        interpolations, interpolated = interpolations_in(task, whole.hydra)
         return Composed(
             overrides=tuple(overrides),
             config=config,
-            references=find_references(config, texts, self._allowed),
-            interpolated=frozenset(_INTERPOLATED_NAME.findall(OmegaConf.to_yaml(task))),
-            hydra=self._hydra_part(whole),
-            directory=directory,
-            source=whole,
+            references=references,
+            interpolations=interpolations,
+            interpolated=interpolated,
+            hydra=self.hydra_part(whole),
+            directory=directory_in(whole, overrides, self.allowed),
+            sweep=sweep,
+            make_source=lambda: whole,
         )
+
+    def compose_whole(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the configuration of one job as Hydra composes it, with its nodes ``hydra`` and ``sweep``.
+
+        Raises:
+            SettingError: for wrong overrides, for settings of a sweep, and for an error in a configuration file.
+        """
+        parse_overrides(overrides)
+        refuse_sweep_words(overrides)
+        return self._compose_checked(overrides)
+
+    def sweep_settings(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """Compose the settings of a sweep.
+
+        Files may set them, such as the file of an experiment. If a sweep chooses between files, its first choice is
+        read.
+
+        Args:
+            overrides: overrides as typed after ``-m``.
+
+        Returns:
+            The node ``sweep``, resolved.
+
+        Raises:
+            SettingError: for a wrong setting of the sweep, and for a file of ``hparams_search`` that sets anything but
+                ``sweep``.
+        """
+        own, others = sweep_words(overrides)
+        # Hydra refuses new keys in a mapping unless the override begins with a plus.
+        own = [f"++{word}" if word.startswith("sweep.space=") else word for word in own]
+        chosen = first_options(others, self.groups)
+        try:
+            whole = self._compose_checked([*chosen, *own])
+        except SettingError:
+            # An error in `chosen` is reported later, with the number of the job. An error in `own` is raised here.
+            chosen = []
+            whole = self._compose_checked(own)
+        searches = [word for word in own if override_key(word) == SEARCH]
+        if searches:
+            plain = self._compose_checked([*chosen, *(word for word in own if word not in searches)])
+            check_sets_only_sweep(searches[0], whole, plain)
+            check_hydra_tree(self.hydra_part(whole), self.hydra_part(plain), [*chosen, *own])
+        return take_sweep(whole)
 
     def set_in_own_files(self, overrides: Sequence[str], section: str, names: Sequence[str]) -> dict[str, str]:
         """Return the ``names`` that files in ``--config-dir`` set, each with the last file that sets it.
@@ -148,16 +166,27 @@ class Composer:
             section: top-level section, such as ``loop``.
             names: names of settings in the section.
         """
-        found: dict[str, str] = {}
         if self._config_dir is None:
-            return found
+            return {}
+        groups = self.groups
+        # Only the chosen options decide which files are read.
+        chosen = [word for word in overrides if override_key(word) in groups]
+        known = (section, *names, *chosen)
+        if known not in self._own_settings:
+            self._own_settings[known] = self._read_own_files(self._config_dir, chosen, section, names)
+        return self._own_settings[known]
+
+    def _read_own_files(
+        self, config_dir: Path, overrides: Sequence[str], section: str, names: Sequence[str]
+    ) -> dict[str, str]:
+        found: dict[str, str] = {}
         loader = GlobalHydra.instance().config_loader()
         used = loader.compute_defaults_list(CONFIG_NAME, [*self._search_path, *overrides], RunMode.RUN)
         for default in used.defaults:
             name = f"{str(default.config_path).removesuffix('.yaml')}.yaml"
-            if default.package not in (None, "", section) or not (self._config_dir / name).is_file():
+            if default.package not in (None, "", section) or not (config_dir / name).is_file():
                 continue
-            content = yaml.safe_load(check_config_file(self._config_dir / name))
+            content = yaml.safe_load(check_config_file(config_dir / name))
             if isinstance(content, dict) and default.package != section:
                 content = content.get(section)
             if isinstance(content, dict):
@@ -166,9 +195,10 @@ class Composer:
 
     def pristine(self) -> dict[str, Any]:
         """Return the ``hydra`` node that Hydra composes from only the shipped files."""
-        return self._hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
+        return self.hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
 
-    def _hydra_part(self, whole: DictConfig) -> dict[str, Any]:
+    def hydra_part(self, whole: DictConfig) -> dict[str, Any]:
+        """Return the ``hydra`` node of a configuration as nested dicts, without what this class added to it."""
         part = OmegaConf.to_container(whole.hydra, resolve=False, enum_to_str=True)
         assert isinstance(part, dict)
         if self._search_path:
@@ -177,6 +207,15 @@ class Composer:
             part["searchpath"] = []
             part["overrides"]["hydra"] = [word for word in part["overrides"]["hydra"] if word not in self._search_path]
         return {str(key): value for key, value in part.items()}
+
+    def _compose_checked(self, overrides: Sequence[str]) -> DictConfig:
+        """Compose a configuration. Convert the errors of Hydra to errors of one line."""
+        try:
+            return self._compose(overrides)
+        except SettingError:
+            raise
+        except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
+            raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
@@ -197,6 +236,14 @@ class Composer:
 
     def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
         """Compose a configuration with only ``group_overrides``. Return None if the composition fails."""
+        known = tuple(group_overrides)
+        if known not in self._known_keys:
+            if len(self._known_keys) >= _KEPT_KEYS:
+                self._known_keys.clear()
+            self._known_keys[known] = self._keys(group_overrides)
+        return self._known_keys[known]
+
+    def _keys(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
         try:
             whole = self._compose(group_overrides)
         except Exception:  # noqa: BLE001  (the caller is building an error message and needs no second error)
@@ -243,34 +290,3 @@ def _check_names(directory: Path) -> None:
             )
         if (shipped / name).exists():
             raise SettingError(str(file), f": the shipped {name} would be read instead; rename this file.")
-
-
-def _extend_name(whole: DictConfig, overrides: Sequence[str], groups: Sequence[str]) -> None:
-    """Append the typed options of ``groups`` to the name of the run. A typed name is not changed.
-
-    If no configuration file sets a name, the name of the experiment is used. An option equal to the name is omitted.
-    """
-    typed = {override_key(word) for word in overrides if not word.startswith("~")}
-    name = OmegaConf.select(whole, "name", throw_on_resolution_failure=False)
-    if "name" in typed or not isinstance(name, str):
-        return
-    choices = whole.hydra.runtime.choices
-    if name == _UNNAMED and isinstance(choices.get("experiment"), str) and choices["experiment"] != "null":
-        name = _NOT_IN_NAMES.sub("-", choices["experiment"])
-    options = [choices[group] for group in groups if group in typed and isinstance(choices.get(group), str)]
-    parts = [_NOT_IN_NAMES.sub("-", option) for option in options if option != name]
-    whole.name = "-".join([name, *parts])
-
-
-def _typed_directory(whole: DictConfig, overrides: Sequence[str]) -> str | None:
-    for key in ("hydra.run.dir", "hydra.sweep.dir"):
-        if any(override_key(word) == key for word in overrides):
-            section = whole.hydra[key.split(".")[1]]
-            try:
-                directory = section.dir
-            except OmegaConfBaseException as error:
-                raise SettingError(key, f": {one_line(str(error).splitlines()[0])}.") from None
-            if not isinstance(directory, str) or not directory or not directory.isprintable():
-                raise refuse(key, directory, "a directory")
-            return directory
-    return None

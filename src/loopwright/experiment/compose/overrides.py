@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 # Hydra's own function splits a sweep into jobs. Loopwright therefore runs exactly the jobs that Hydra would run.
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from loopwright.errors import SettingError
 from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.console.messages import joined, one_line
+from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.references import is_only_reference
 from loopwright.experiment.gate.resolve import resolve
+
+SEARCH = "hparams_search"  # group whose files set settings of a sweep
+_SWEEP = "sweep"
 
 
 def parse_overrides(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
@@ -114,6 +118,51 @@ def split_jobs(overrides: Sequence[str], config_loader: ConfigLoader | None = No
     if not jobs:
         raise SettingError("--multirun", ": the sweep has no jobs, because one of its ranges is empty.")
     return [[str(override.input_line) for override in hydra] + job for job in jobs]
+
+
+def sweep_words(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides of the settings of a sweep, and all other overrides.
+
+    Raises:
+        SettingError: if an override cannot be parsed, if a key is given twice, and if a setting of the sweep is swept.
+            The message is one line that names all such overrides.
+    """
+    parsed = parse_overrides(overrides)
+    own = [word for word in overrides if _is_for_sweep(word)]
+    swept = [str(each.input_line) for each in parsed if each.input_line in own and each.is_sweep_override()]
+    if swept:
+        raise SettingError(joined([f"{word}: settings of the sweep cannot be swept." for word in swept]), "")
+    return own, [word for word in overrides if word not in own]
+
+
+def refuse_sweep_words(overrides: Sequence[str]) -> None:
+    """Refuse overrides of settings of a sweep, for a run outside a sweep.
+
+    Raises:
+        SettingError: for the first such override.
+    """
+    for word in overrides:
+        if _is_for_sweep(word):
+            raise SettingError(override_key(word), ": has an effect only with -m.")
+
+
+def _is_for_sweep(override: str) -> bool:
+    key = override_key(override)
+    return key in (_SWEEP, SEARCH) or key.startswith(f"{_SWEEP}.")
+
+
+def first_options(overrides: Sequence[str], groups: Container[str]) -> list[str]:
+    """Return the overrides that choose options of ``groups``. For a swept group, return its first option only."""
+    chosen = []
+    for override in parse_overrides(overrides):
+        key = override.key_or_group
+        if key not in groups:
+            continue
+        if not override.is_sweep_override():
+            chosen.append(str(override.input_line))
+        elif isinstance(override.value(), ChoiceSweep):
+            chosen += [f"{key}={text}" for text in list(override.sweep_string_iterator())[:1]]
+    return chosen
 
 
 def quoted(text: str) -> str:

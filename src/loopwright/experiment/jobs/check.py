@@ -11,11 +11,11 @@ from typing import Any, cast
 from loopwright.checkpoint import choose, is_named
 from loopwright.device import choose_num_threads, resolve_kind
 from loopwright.errors import DataError, SettingError
-from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs import objects as build
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_checker import CheckedJob, JobChecker
+from loopwright.experiment.jobs.job_errors import JobErrors
 from loopwright.experiment.jobs.job_plan import JobPlan
 from loopwright.experiment.jobs.process import process_settings
 from loopwright.experiment.jobs.recorded_data import (
@@ -118,7 +118,7 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
         The jobs, with a seed and a number of threads in each job.
 
     Raises:
-        SettingError: for the first job with an invalid setting; the message names the job.
+        SettingError: for invalid settings; the message names the problems of all jobs.
         CheckpointError: for a checkpoint that does not exist, and for a pattern that matches no checkpoint.
     """
     return [job for job, _ in check_each(jobs, trust, builds_trusted=False)]
@@ -127,24 +127,29 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
 def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> Iterator[tuple[Job, JobPlan | None]]:
     """Check the jobs of a sweep one after another. Yield each job, with a seed and a number of threads, and its plan.
 
-    The plan is None if ``builds_trusted`` is False and a section of the job names a class of a trusted package.
+    The plan is None if ``builds_trusted`` is False and a section of the job names a class of a trusted package. A job
+    with an invalid setting is not yielded; the error is raised after the last job has been checked.
 
     Raises:
-        SettingError: for the first job with an invalid setting; the message names the job.
+        SettingError: for invalid settings. If there are several jobs, the message names the problems of all jobs, and
+            the numbers of the jobs where not all jobs have the problem.
         CheckpointError: for a checkpoint that does not exist, and for a pattern that matches no checkpoint.
     """
-    checker = JobChecker(trust, builds_trusted=builds_trusted)
-    for job in jobs:
+    checker, errors = JobChecker(trust, builds_trusted=builds_trusted), JobErrors()
+    for index, job in enumerate(jobs):
         try:
             settled = settle(job, checker)
             with applied(settled):
                 settled = checker.fill(settled)
                 plan = _plan_of(checker.check(settled))
         except SettingError as error:
-            if len(jobs) == 1:
-                raise
-            raise SettingError(error.setting, f"{error.problem} (job {job.number}: {job.label})") from None
+            errors.add(job.number, job.label, error)
+            continue
+        except Exception:
+            errors.raise_found(index, len(jobs))
+            raise
         yield settled, plan
+    errors.raise_found(len(jobs), len(jobs))
 
 
 def _plan_of(found: CheckedJob | None) -> JobPlan | None:
@@ -169,8 +174,8 @@ def settle(job: Job, checker: JobChecker, num_threads: int | None = None) -> Job
     """
     job = _with_named_checkpoints(job)
     config = job.config
-    check_arguments(config, checker.trust)
-    built = build.build_device(job, checker.trust)
+    checker.check_arguments(job)
+    built = checker.device(job)
     if built.kind == "auto":
         built = replace(built, kind=resolve_kind(built.kind))
     num_threads = built.num_threads or num_threads

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import glob
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +21,7 @@ from loopwright.device import Device, check_compiler, find_blocks, open_device
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.gate.allow import NEEDS
+from loopwright.experiment.gate.call_arguments import check_arguments
 from loopwright.experiment.gate.instantiate import instantiate
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
@@ -37,6 +36,7 @@ from loopwright.experiment.jobs.rate_curve import sketch_optimizer
 from loopwright.experiment.jobs.recorded import RESUMED_SECTIONS, run_differences, run_of
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, types_data
 from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, to_validate_new
+from loopwright.experiment.jobs.section_cache import SectionCache
 from loopwright.experiment.jobs.start import NO_START, check_start
 from loopwright.loop import TrainingLoop
 from loopwright.optim import NAME_ARGUMENTS
@@ -78,7 +78,20 @@ class JobChecker:
         self.trust = trust
         self._compares_data = compares_data
         self._builds_trusted = builds_trusted
-        self._built: dict[str, tuple[str, Any]] = {}  # by section names: configuration as JSON, and the built object
+        self._cache = SectionCache()
+
+    def check_arguments(self, job: Job) -> None:
+        """Refuse arguments that a class or function named by a ``_target_`` does not accept.
+
+        Raises:
+            SettingError: the message names all such arguments.
+        """
+        with self._cache.changed("arguments", job.config) as sections:
+            check_arguments(sections, self.trust)
+
+    def device(self, job: Job) -> Device:
+        """Return the device settings of a job, as its configuration gives them."""
+        return self._once(job, ["device"], lambda: build.build_device(job, self.trust), "device settings")
 
     def num_parameters(self, job: Job) -> int | None:
         """Return the number of parameters of the model, or None if the number is unknown.
@@ -90,7 +103,7 @@ class JobChecker:
         Raises:
             SettingError: if a section needs a package that is not installed.
         """
-        _check_installed(job.built_from)
+        self._check_installed(job)
         try:
             model = self._model(job)
         except SettingError:
@@ -107,9 +120,9 @@ class JobChecker:
             SettingError: if the data cannot be built.
         """
         config = job.built_from
-        if job.source is None or not is_shipped(config["model"]) or not _is_ours(config["data"]):
+        if job.make_source is None or not is_shipped(config["model"]) or not _is_ours(config["data"]):
             return job
-        _check_installed(config)
+        self._check_installed(job)
         return fill_model(self._once(job, ["data"], lambda: build.build_data(job, self.trust)), job)
 
     def check(self, job: Job) -> CheckedJob | None:
@@ -128,7 +141,7 @@ class JobChecker:
             CheckpointError: for a checkpoint that does not exist.
         """
         config, trust = job.built_from, self.trust
-        _check_installed(config)
+        self._check_installed(job)
         loop = build.build_loop(job, trust)
         _check_paths(job, is_training=isinstance(loop, TrainingLoop), permissions=trust.flags)
         device = self._once(job, ["device"], partial(_usable_device, job, trust))
@@ -183,14 +196,12 @@ class JobChecker:
         node = job.built_from["model"]
         return self._once(job, ["model"], lambda: _weightless(node, self.trust)) if _is_ours(node) else None
 
-    def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T]) -> T:
-        """Return the result of ``make``, or the result for the previous job if these sections have not changed."""
-        name, key = " ".join(sections), json.dumps([job.built_from.get(name) for name in sections], sort_keys=True)
-        if name not in self._built or self._built[name][0] != key:
-            if self._built.pop(name, None) is not None and name == "data":
-                gc.collect()  # otherwise, an old data set in a reference cycle stays in memory during the next build
-            self._built[name] = key, make()
-        return cast(T, self._built[name][1])
+    def _check_installed(self, job: Job) -> None:
+        with self._cache.changed("packages", job.built_from) as sections:
+            _check_installed(sections)
+
+    def _once(self, job: Job, sections: Sequence[str], make: Callable[[], T], name: str | None = None) -> T:
+        return self._cache.once(job.built_from, sections, make, name)
 
 
 def _check_installed(config: Mapping[str, Any]) -> None:
