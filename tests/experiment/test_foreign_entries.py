@@ -123,11 +123,12 @@ def test_an_export_does_not_write_through_a_link(recorded: Path, cli: Cli, outsi
     assert not (outside / "new.safetensors").exists()
 
 
-def test_a_sweep_replaces_a_link_in_place_of_its_table(small: Cli, tmp_path: Path, outside: Path) -> None:
+def test_a_sweep_refuses_a_link_in_place_of_its_index(small: Cli, tmp_path: Path, outside: Path) -> None:
     (tmp_path / "swept").mkdir()
     (tmp_path / "swept" / "sweep.json").symlink_to(outside / "mine.txt")
     before = contents(outside)
-    assert small("-m", "seed=1", "loop.max_steps=1", "hydra.sweep.dir=swept").code == 0
+    answer = small("-m", "seed=1", "loop.max_steps=1", "hydra.sweep.dir=swept")
+    assert (answer.code, answer.err.count("\n")) == (2, 1) and "swept/sweep.json: cannot be read" in answer.err
     assert contents(outside) == before
 
 

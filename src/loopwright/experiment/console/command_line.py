@@ -28,7 +28,7 @@ VERBS = {
     "predict": "predict DIR: write predictions to a CSV file, for new data with data.path=new.csv; option: output=FILE",
     "reproduce": "reproduce DIR: repeat a run in a new directory; report differences in its setup and its numbers",
     "export": "export DIR: write the weights of a run to a safetensors file; options: output=FILE, weights=averaged",
-    "sweep": "sweep WHAT DIR: show a sweep, or resume, retry, add to or stop it, such as sweep show last",
+    "sweep": "sweep WHAT DIR: show, resume, retry, add to or stop a sweep, such as sweep show last",
     "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
 }
 

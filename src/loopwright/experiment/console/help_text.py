@@ -42,6 +42,7 @@ _VERB_USAGE = {
     "reproduce": f"[SECTION.KEY=VALUE …] [hydra.run.dir=DIR] {_GRANTS}",
     "export": "[output=FILE] [weights=averaged] [ckpt_path=last]",
     "import-weights": "[output=DIR] [key=NAME]",
+    "sweep": f"[sweep.KEY=VALUE …] [jobs=3,7] [from=start|checkpoint] [sort=KEY] [format=csv] [watch=true] {_GRANTS}",
     "verify": f"[OVERRIDE …] [--config-dir DIR] {_GRANTS}",
     "plan": f"[OVERRIDE …] [-m] [--config-dir DIR] {_GRANTS}",
     "config": f"[OVERRIDE …] [--config-dir DIR] {_GRANTS}",
@@ -81,6 +82,7 @@ def help_text(directories: Sequence[Path]) -> str:
 def verb_help(verb: str) -> str:
     """Return the help text of one command, with its purpose, arguments and flags."""
     argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else " WHAT" if verb == "verify" else ""
+    argument = " WHAT DIR" if verb == "sweep" else argument
     meaning = VERBS[verb].removeprefix(f"{verb}{argument}: ")
     where = f"  {_ABOUT_DIR}\n" if argument == " DIR" else ""
     usage = f"loopwright {verb}{argument} {_VERB_USAGE[verb]}"

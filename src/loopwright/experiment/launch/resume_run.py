@@ -89,6 +89,7 @@ def begin_run(
     trust: Trust,
     *,
     chosen: object,
+    notes: Sequence[str],
     cwd: str,
     process_words: Sequence[str],
     is_quiet: bool,
@@ -102,6 +103,7 @@ def begin_run(
         words: words of a command line that the run records.
         trust: packages that the user trusts.
         chosen: recorded options of the configuration groups.
+        notes: lines about settings, which the plan of the run contains.
         cwd: directory to which relative paths of data files refer.
         process_words: words of the command line that carries out this run in several processes.
         is_quiet: whether to print nothing.
@@ -117,7 +119,7 @@ def begin_run(
         sections = {name: located.get(name) for name in _BUILT}
         if is_quiet:
             sections["loggers"] = without_progress(sections["loggers"])
-        return replace(job, located=sections, chosen=chosen_in(chosen))
+        return replace(job, located=sections, chosen=chosen_in(chosen), notes=tuple(notes))
 
     with joined(config["device"], trust) as ranks, checked_again(make_job, config, {"cwd": cwd}, trust) as ready:
         request = RunRequest(

@@ -16,10 +16,10 @@ from loopwright.experiment.jobs.check import check_each
 from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.recorded import differences, read_recorded
 from loopwright.experiment.rundir.writer import config_text
-from loopwright.experiment.sweep.factors import key_of, read_swept_line, spelled_values
-from loopwright.experiment.sweep.index import SweepIndex
-from loopwright.experiment.sweep.prepare import with_jobs
-from loopwright.experiment.sweep.read_sweep import recorded_sweep
+from loopwright.experiment.sweep.factors import SweptLine, key_of, read_swept_line, spelled_values, without_globs
+from loopwright.experiment.sweep.index import Group, SweepIndex
+from loopwright.experiment.sweep.prepare import label_of, with_jobs
+from loopwright.experiment.sweep.read_sweep import Sweep, own_values_of, recorded_sweep
 
 _MAX_DIFFERENCES = 5
 
@@ -48,22 +48,35 @@ def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust:
         raise SettingError("sweep add", f": the jobs of a search are proposed; for more of them use {remedy}.")
     if not words:
         raise SettingError("sweep add", ": expected further values, such as seed=3,4 or optimizer.lr=0.01.")
-    _, recorded = sweep_words(index.overrides)
+    settings, _ = sweep_words(index.overrides)
+    recorded = [*sweep.swept.hydra, *sweep.swept.overrides]  # includes the values in the setting `sweep.space`
     with composing(index.config_dir, trust.variables) as composer:
         overrides = _merged(recorded, words)
         swept = read_swept_line(overrides, sweep.settings.space, composer.loader)
         known = {tuple(sorted(job.overrides)) for job in index.jobs}
-        further = [each for each in swept.grid(composer.loader) if tuple(sorted(each)) not in known]
+        further = [each for each in swept.grid(composer.loader) if job_words(each) not in known]
         if not further:
             raise SettingError(" ".join(words), ": the sweep has these jobs already; nothing is added.")
         before = [list(job.overrides) for job in index.jobs]
         jobs = compose_jobs(composer, [*before, *further], trust)
+        own_values = own_values_of(composer, swept)
     checked = list(check_each(jobs, trust, builds_trusted=False))
     _refuse_changes(directory, index, [job for job, _ in checked[: len(before)]], trust)
-    typed = [word for word in index.overrides if word not in recorded]
-    index = replace(index, factors=swept.factors, overrides=(*typed, *overrides))
+    index = replace(index, factors=swept.factors, overrides=(*settings, *overrides), own_values=own_values)
+    index = replace(index, groups=tuple(_with_factors(group, index, swept) for group in index.groups))
     extended = with_jobs(directory, index, recorded_sweep(index), checked[len(before) :], trust)
     return extended, [job.number for job in extended.jobs[len(before) :]]
+
+
+def job_words(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a job in a fixed order, without Hydra's own settings. They differ for any two jobs."""
+    return tuple(sorted(word for word in words if not word.startswith("hydra.")))
+
+
+def _with_factors(group: Group, index: SweepIndex, swept: SweptLine) -> Group:
+    """Return a group with the values of all factors. A setting that all jobs had alike may have become a factor."""
+    overrides = index.jobs_of(group.number)[0].overrides
+    return replace(group, values=swept.values_of(overrides), label=label_of(overrides, swept.factors))
 
 
 def _merged(recorded: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -78,6 +91,19 @@ def _merged(recorded: Sequence[str], words: Sequence[str]) -> list[str]:
         texts = dict.fromkeys([*spelled_values(override), *spelled_values(added)])
         merged.append(f"{override.get_key_element()}={','.join(texts)}")
     return [*merged, *(str(each.input_line) for each in further.values())]
+
+
+def further_values(held: SweepIndex, sweep: Sweep) -> list[str]:
+    """Return the overrides with which ``sweep add`` extends a recorded sweep to the jobs of another sweep."""
+    listed = [each for each in parse_overrides(recorded_sweep(held).swept.overrides) if not each.is_interval_sweep()]
+    known = {key_of(each): spelled_values(each) for each in listed}
+    words = []
+    for override in parse_overrides(without_globs(sweep.swept.overrides, sweep.swept.factors)):
+        texts = [] if override.is_interval_sweep() else spelled_values(override)
+        further = [text for text in texts if text not in known.get(key_of(override), ())]
+        if further:
+            words.append(f"{override.get_key_element()}={','.join(further)}")
+    return words
 
 
 def _refuse_changes(directory: Path, index: SweepIndex, jobs: Sequence[Job], trust: Trust) -> None:

@@ -25,8 +25,8 @@ from loopwright.experiment.sweep.pictures.draw import draw_sweep
 from loopwright.experiment.sweep.read_sweep import Sweep
 from loopwright.experiment.sweep.runner import Runner
 from loopwright.experiment.sweep.screen.lines import head, logged_line
-from loopwright.experiment.sweep.screen.screen import Screen
-from loopwright.experiment.sweep.search.searching import Searching, pruning_watch
+from loopwright.experiment.sweep.screen.screen import Screen, is_same_output
+from loopwright.experiment.sweep.search.searching import Searching, make_search, pruning_watch
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.slots import make_slots
 from loopwright.experiment.sweep.store import SweepStore, opened_store
@@ -65,8 +65,7 @@ def carry_on(
         SettingError: if the sweep cannot be run with its settings on this machine.
     """
     config = read_recorded(directory / index.jobs[0].directory) if index.jobs else first_config or {}
-    device = config.get("device") or {}
-    kind, threads = str(device.get("kind", _CPU)), device.get("num_threads") or 1
+    kind, threads = _device_of(config)
     settings, launcher = _launcher(directory, sweep.settings, kind, threads, trust)
     with opened_store(directory, index) as store, deterministic_workspace(is_needed=bool(config.get("deterministic"))):
         num_parallel = launcher.num_free
@@ -77,6 +76,10 @@ def carry_on(
         with Screen(lambda: store.index, directory, stream=sys.stdout) as screen:
             searching = Searching(store, sweep, trust) if settings.is_search else None
             tables = _Tables(store, threads, _best_file(store), None if searching is None else searching.write_log)
+
+            def say(message: str) -> None:
+                screen.say(message)
+                log.write(message)
 
             def on_end(entry: JobEntry) -> None:
                 screen.job_ended(entry)
@@ -89,6 +92,7 @@ def carry_on(
                 launcher,
                 settings,
                 on_end=on_end,
+                say=say,
                 propose=None if searching is None else searching.propose,
                 only=only,
                 watch=None if pruning is None else pruning.look,
@@ -97,11 +101,34 @@ def carry_on(
         store.flush()
         tables.write()
         _draw(store)
-        is_said = sys.stdout.isatty()  # the screen has shown the errors
+        is_said = sys.stdout.isatty() or is_same_output(sys.stdout, sys.stderr)  # the screen has printed the errors
         text = results_text(store.index, str(directory), width=output_width(), with_failures=not is_said)
         tell(text, wraps=False)
         log.write(text)
     return code
+
+
+def check_runnable(sweep: Sweep, config: Mapping[str, Any], mode: str, trust: Trust) -> None:
+    """Check that jobs can be started and proposed on this machine. Called before files are written or renamed.
+
+    Args:
+        sweep: settings and factors of the sweep.
+        config: configuration of a job.
+        mode: mode of the objective.
+        trust: packages that the user trusts.
+
+    Raises:
+        SettingError: for devices that this machine lacks, and for a search whose package is not installed.
+    """
+    _launcher(Path(), sweep.settings, *_device_of(config), trust)
+    if sweep.settings.is_search:
+        make_search(sweep, mode)
+
+
+def _device_of(config: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the kind of device of a job, and its number of threads."""
+    device = config.get("device") or {}
+    return str(device.get("kind", _CPU)), device.get("num_threads") or 1
 
 
 class _Tables:
@@ -157,10 +184,9 @@ def _launcher(
     directory: Path, settings: SweepSettings, kind: str, threads: int, trust: Trust
 ) -> tuple[SweepSettings, Launcher]:
     """Return the settings with the chosen launcher, and the launcher."""
-    is_serial = settings.num_parallel == 1
     chosen = settings.launcher
     if chosen == "auto":
-        chosen = "inline" if is_serial and kind == _CPU else "process"
+        chosen = "inline" if kind == _CPU and settings.can_run_inline else "process"
     settings = replace(settings, launcher=chosen)
     if chosen == "inline":
         return settings, Inline(directory, trust)

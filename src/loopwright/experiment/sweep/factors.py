@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.overrides import parse_overrides, split_jobs
@@ -103,6 +103,23 @@ def read_swept_line(
         factors=tuple(factors),
         seeds=tuple(seeds),
     )
+
+
+def without_globs(overrides: Sequence[str], factors: Sequence[Factor]) -> list[str]:
+    """Return overrides in which each ``glob`` is replaced by the options that it selected.
+
+    Args:
+        overrides: overrides of a sweep.
+        factors: factors of this sweep.
+    """
+    values = {factor.key: factor.values or () for factor in factors}
+    words = []
+    for override in parse_overrides(list(overrides)):
+        word = str(override.input_line)
+        if isinstance(override.value(), Glob):
+            word = f"{override.get_key_element()}={','.join(map(str, values.get(key_of(override), ())))}"
+        words.append(word)
+    return words
 
 
 def key_of(override: Override) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from loopwright.errors import CheckpointError, SettingError
+from loopwright.experiment.console.command_line import shell_line, words_on
 from loopwright.experiment.rundir.directory import OUTPUTS
 from loopwright.experiment.sweep.index import INDEX_FILE, SweepIndex
 
@@ -36,6 +38,27 @@ def find_sweep(given: str) -> str:
     if len(named) != 1:
         raise CheckpointError(f"{given}: no such path, and no sweep in {OUTPUTS}/ has these digits in its name.")
     return str(named[0])
+
+
+def refuse_sweep(verb: str, path: str, permissions: Sequence[str]) -> None:
+    """Refuse the directory of a sweep in a command on a run directory.
+
+    Args:
+        verb: command, such as ``validate``.
+        path: path that the user typed.
+        permissions: flags of the packages that the user trusts.
+
+    Raises:
+        CheckpointError: if the directory contains a sweep and no run.
+    """
+    directory = Path(path)
+    if not os.path.lexists(directory / INDEX_FILE) or os.path.lexists(directory / "config.yaml"):
+        return
+    remedy = f"expected the directory of a job, such as {directory / '0'}"
+    if verb == "resume":
+        command = shell_line(["loopwright", "sweep", *words_on("resume", directory, permissions)])
+        remedy = f"to run the jobs that are left, use {command}"
+    raise CheckpointError(f"{directory}: contains a sweep; {remedy}.")
 
 
 def read_jobs(given: str | None, index: SweepIndex) -> list[int] | None:

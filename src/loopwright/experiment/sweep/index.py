@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
+from loopwright.experiment.sweep.field_types import check_fields
+from loopwright.experiment.sweep.settings import read_sweep_settings
 from loopwright.loggers.append_only import plain
 from loopwright.records import read_record
 from loopwright.regular_files import replace_file
@@ -69,6 +71,7 @@ class JobEntry:
         best: best value of the objective, as ``{name, step, value}``; None if unknown.
         global_step: number of steps that the run completed.
         num_steps: number of steps in the plan of the run; None if the job only validates.
+        notes: lines about settings, which the plan of the run contains.
         seconds: duration of the run, over all attempts that continued one another.
         weights_sha256: SHA-256 of the final weights.
         attempts: tries at this job, in the order of time.
@@ -87,6 +90,7 @@ class JobEntry:
     best: Mapping[str, Any] | None = None
     global_step: int = 0
     num_steps: int | None = None
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
     weights_sha256: str | None = None
     attempts: tuple[Attempt, ...] = ()
@@ -324,8 +328,8 @@ def _from_json(found: Mapping[str, Any]) -> SweepIndex:
             **{name: tuple(found[name]) for name in ("command", "overrides", "trust", "seeds")},
             "objective": Objective(**found["objective"]),
             "factors": tuple(_factor(each) for each in found["factors"]),
-            "groups": tuple(Group(**_known(Group, each)) for each in found["groups"]),
-            "best": None if best is None else BestGroup(**{**best, "overrides": tuple(best["overrides"])}),
+            "groups": tuple(Group(**_with_numbers(_known(Group, each))) for each in found["groups"]),
+            "best": None if best is None else _best_group(best),
             "jobs": tuple(_job(each) for each in found["jobs"]),
         }
     )
@@ -334,11 +338,13 @@ def _from_json(found: Mapping[str, Any]) -> SweepIndex:
 
 
 def _check(index: SweepIndex) -> None:
-    """Refuse an index whose parts contradict one another.
+    """Refuse an index with values of wrong types, and an index whose parts contradict one another.
 
     Raises:
-        ValueError: with a description of the contradiction.
+        ValueError, TypeError: with a description of the problem.
     """
+    check_fields(index)
+    read_sweep_settings(index.settings)
     if [job.number for job in index.jobs] != list(range(len(index.jobs))):
         raise ValueError("jobs: expected the numbers 0, 1, 2, …")
     for job in index.jobs:
@@ -348,16 +354,24 @@ def _check(index: SweepIndex) -> None:
             raise ValueError(f"job {job.number}: unknown state")
         if not 0 <= job.group < len(index.groups):
             raise ValueError(f"job {job.number}: no such group")
-        if not all(isinstance(word, str) for word in job.overrides):
-            raise ValueError(f"job {job.number}: expected overrides that are words")
     if index.state not in _SWEEP_STATES or index.objective.mode not in ("min", "max"):
         raise ValueError("unknown state or mode")
-    if not all(isinstance(word, str) for word in (*index.command, *index.overrides, *index.trust)):
-        raise ValueError("command, overrides, trust: expected words")
+    if [group.number for group in index.groups] != list(range(len(index.groups))):
+        raise ValueError("groups: expected the numbers 0, 1, 2, …")
+    if index.best is not None and not 0 <= index.best.group < len(index.groups):
+        raise ValueError("best: no such group")
 
 
 def _known(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: found[each.name] for each in fields(kind) if each.name in found}
+
+
+def _with_numbers(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {**found, **{name: _number(found[name]) for name in ("mean", "deviation")}}
+
+
+def _best_group(found: Mapping[str, Any]) -> BestGroup:
+    return BestGroup(**{**_with_numbers(found), "overrides": tuple(found["overrides"])})
 
 
 def _factor(found: Mapping[str, Any]) -> Factor:
@@ -371,6 +385,7 @@ def _job(found: Mapping[str, Any]) -> JobEntry:
         **{
             **_known(JobEntry, found),
             "overrides": tuple(found["overrides"]),
+            "notes": tuple(found.get("notes", ())),
             "objective": number,
             "metrics": {str(name): _number(value) for name, value in found["metrics"].items()},
             "attempts": tuple(Attempt(**_known(Attempt, each)) for each in found["attempts"]),

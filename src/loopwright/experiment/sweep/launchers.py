@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from loopwright.errors import CheckpointError, SaveError
+from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.launch.job_process import JobProcess, wait_for_end
-from loopwright.experiment.sweep.one_job import JobOutcome, process_words, run_sweep_job
+from loopwright.experiment.launch.job_process import JobProcess, process_tree, start_server, wait_for_end
+from loopwright.experiment.sweep.one_job import JobOutcome, process_words, run_sweep_job, set_aside_unsaved
 from loopwright.experiment.sweep.slots import Slot
 
 
@@ -79,9 +81,12 @@ class Inline:
 
     def start(self, number: int) -> str:
         """Run a job to its end."""
+        outcome = JobOutcome(exit_code=143, error="interrupted")
         self._running = number
         try:
             outcome = run_sweep_job(self._directory, number, self._trust, is_quiet=True)
+        except (KeyboardInterrupt, SystemExit):  # a signal arrived just before or after the job
+            pass
         finally:
             self._running = None
         self._ended.append(EndedJob(number=number, outcome=outcome))
@@ -89,8 +94,10 @@ class Inline:
         return f"pid {os.getpid()}"
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
-        """Return the job that `start` has run."""
+        """Return the job that `start` has run. Without such a job, only wait."""
         ended, self._ended = self._ended, []
+        if not ended:
+            time.sleep(timeout_seconds)
         return ended
 
     def stop(self, number: int) -> None:
@@ -129,6 +136,8 @@ class Processes:
         self._trust = trust
         self._free = list(slots)
         self._running: dict[int, tuple[JobProcess, Slot]] = {}
+        self._not_started: list[EndedJob] = []
+        start_server()
 
     @property
     def num_free(self) -> int:
@@ -136,17 +145,24 @@ class Processes:
         return len(self._free)
 
     def start(self, number: int) -> str:
-        """Start a job in a free slot."""
-        slot = self._free.pop(0)
+        """Start a job in a free slot. If it cannot be started, `poll` returns it as a job that has failed."""
+        slot, directory = self._free[0], self._directory / str(number)
         words = process_words(self._trust.flags, self._directory, number)
-        process = JobProcess(words, slot.environment, self._directory / str(number) / "output.log")
+        try:
+            set_aside_unsaved(directory)  # the process writes to `output.log` in the new directory
+            process = JobProcess(words, slot.environment, directory / "output.log")
+        except (OSError, EOFError, SaveError, CheckpointError) as error:
+            outcome = JobOutcome(exit_code=1, error=f"not started: {one_line_of(error)}")
+            self._not_started.append(EndedJob(number=number, outcome=outcome))
+            return ""
+        del self._free[0]
         self._running[number] = process, slot
         return slot.name or f"pid {process.process_id}"
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
-        """Return the jobs whose processes have ended."""
-        wait_for_end([process for process, _ in self._running.values()], timeout_seconds)
-        ended = []
+        """Return the jobs whose processes have ended, or could not be started."""
+        ended, self._not_started = self._not_started, []
+        wait_for_end([process for process, _ in self._running.values()], 0.0 if ended else timeout_seconds)
         for number, (process, slot) in list(self._running.items()):
             code = process.exit_code
             if code is not None:
@@ -172,21 +188,17 @@ class Processes:
             process.terminate()
 
     def memory_bytes(self, number: int) -> int:
-        """Return the resident memory of the process group of a job."""
-        return group_memory_bytes(self._running[number][0].process_id) if number in self._running else 0
+        """Return the resident memory of the process of a job, with all processes that it has started."""
+        running = self._running.get(number)
+        return 0 if running is None else tree_memory_bytes(running[0].process_id)
 
 
-def group_memory_bytes(group: int) -> int:
-    """Return the resident memory of a process group in bytes; 0 on systems without ``/proc``."""
-    if not sys.platform.startswith("linux"):
-        return 0
-    total, page = 0, os.sysconf("SC_PAGE_SIZE")
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+def tree_memory_bytes(process_id: int) -> int:
+    """Return the resident memory of a process and of all processes that it has started; 0 without ``/proc``."""
+    total = 0
+    for each in process_tree(process_id):
         try:
-            if os.getpgid(int(entry)) == group:
-                total += int(Path("/proc", entry, "statm").read_text().split()[1]) * page
+            total += int(Path("/proc", str(each), "statm").read_text().split()[1])
         except (OSError, IndexError, ValueError):  # the process has ended
             continue
-    return total
+    return total * os.sysconf("SC_PAGE_SIZE")

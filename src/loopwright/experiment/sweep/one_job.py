@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,16 @@ from typing import Any
 import yaml
 
 from loopwright.checkpoint import steps_in
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.gate.budget import MAX_CHARACTERS
+from loopwright.experiment.gate.masking import masking
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.launch.resume_run import begin_run, resume_run
+from loopwright.experiment.rundir.run_log import log_only, run_log
+from loopwright.experiment.rundir.stop_file import STOP_FILE
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index
 from loopwright.records import read_record
@@ -52,11 +58,12 @@ def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool)
         directory = sweep_dir / job.directory
         check_digest(directory, job)
         config = read_recorded(directory)
+        with suppress(FileNotFoundError):
+            (directory / STOP_FILE).unlink()  # a request that ended an earlier attempt
         if steps_in(directory):
             words = ["loopwright", *process_words(trust.flags, sweep_dir, number)]
             return JobOutcome(exit_code=resume_run(directory, config, config, (), words, trust, is_quiet=is_quiet))
-        if has_begun(directory):
-            set_aside(directory)
+        set_aside_unsaved(directory)
         code = begin_run(
             directory,
             config,
@@ -64,6 +71,7 @@ def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool)
             words_alone(index, job),
             trust,
             chosen=read_choices(directory),
+            notes=job.notes,
             cwd=index.cwd,
             process_words=["loopwright", *process_words(trust.flags, sweep_dir, number)],
             is_quiet=is_quiet,
@@ -73,10 +81,32 @@ def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool)
         return JobOutcome(exit_code=130, error="interrupted")
     except SystemExit as exit:
         return JobOutcome(exit_code=exit.code if isinstance(exit.code, int) else 1, error="interrupted")
-    except (SettingError, CheckpointError) as error:
-        return JobOutcome(exit_code=3 if isinstance(error, CheckpointError) else 2, error=str(error))
+    except CheckpointError as error:
+        return JobOutcome(exit_code=3, error=str(error))
     except Exception as error:  # noqa: BLE001  (an error in one job does not end the sweep)
+        _log_traceback(sweep_dir / str(number), error, trust)
+        if isinstance(error, SettingError):
+            return JobOutcome(exit_code=2, error=str(at_config_path(error)))
         return JobOutcome(exit_code=1, error=one_line_of(error))
+
+
+def _log_traceback(run_dir: Path, error: Exception, trust: Trust) -> None:
+    """Append the traceback of an error that was raised before the run began to ``run.log``."""
+    if not run_dir.is_dir():
+        return
+    with suppress(SaveError), run_log(run_dir / "run.log", masking(trust)):
+        log_only(f"failed: {''.join(traceback.format_exception(error)).rstrip()}")
+
+
+def set_aside_unsaved(directory: Path) -> None:
+    """If an earlier attempt at a job has saved no checkpoint, rename its directory, and make a new one.
+
+    Raises:
+        CheckpointError: if a process uses the directory.
+        SaveError: if the directory cannot be renamed, or a file cannot be copied.
+    """
+    if has_begun(directory) and not steps_in(directory):
+        set_aside(directory)
 
 
 def check_digest(directory: Path, job: JobEntry) -> None:

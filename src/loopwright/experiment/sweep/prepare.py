@@ -19,8 +19,7 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import JobPlan
 from loopwright.experiment.rundir.writer import config_text
-from loopwright.experiment.sweep.factors import SEED
-from loopwright.experiment.sweep.index import Group, JobEntry, Objective, SweepIndex
+from loopwright.experiment.sweep.index import Factor, Group, JobEntry, Objective, SweepIndex
 from loopwright.experiment.sweep.read_sweep import Sweep
 from loopwright.experiment.sweep.reconcile import now
 
@@ -49,8 +48,9 @@ def write_job(directory: Path, number: int, job: Job, plan: JobPlan | None, mask
             (run_dir / "plan.txt").write_text(mask(plan.text.rstrip("\n") + "\n"), encoding="utf-8")
     except OSError as error:
         raise SaveError(f"{error.filename}: cannot be written: {error.strerror or error}") from error
-    if job.source is not None:
-        write_hydra_files(run_dir, job.source, number)
+    source = job.source
+    if source is not None:
+        write_hydra_files(run_dir, source, number)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -65,6 +65,7 @@ def job_entry(number: int, group: int, job: Job, plan: JobPlan | None, digest: s
         directory=str(number),
         config_sha256=digest,
         num_steps=None if plan is None or plan.plan is None else plan.plan.stop_step,
+        notes=job.notes,
     )
 
 
@@ -84,7 +85,7 @@ def make_index(line: CommandLine, name: str, sweep: Sweep, objective: Objective,
         created=now(),
         loopwright=__version__,
         command=("loopwright", *line.words),
-        overrides=tuple(word for word in sweep.overrides if not word.startswith(f"{_DIRECTORY}=")),
+        overrides=typed_words(sweep.overrides),
         config_dir=line.config_dir,
         trust=tuple(line.permissions),
         cwd=cwd,
@@ -100,6 +101,11 @@ def make_index(line: CommandLine, name: str, sweep: Sweep, objective: Objective,
     )
 
 
+def typed_words(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return the overrides of a sweep without the override of its directory."""
+    return tuple(word for word in overrides if not word.startswith(f"{_DIRECTORY}="))
+
+
 def with_jobs(
     directory: Path, index: SweepIndex, sweep: Sweep, checked: Sequence[tuple[Job, JobPlan | None]], trust: Trust
 ) -> SweepIndex:
@@ -113,15 +119,25 @@ def with_jobs(
         trust: packages that the user trusts.
     """
     groups, entries, mask = Groups(index.groups), list[JobEntry](), masking(trust)
-    keys = {factor.key for factor in sweep.swept.factors}
     for job, plan in checked:
         number = len(index.jobs) + len(entries)
         digest = write_job(directory, number, job, plan, mask)
-        own = [word for word in job.overrides if word.partition("=")[0].lstrip("+") in keys]
-        group = groups.number_of(sweep.swept.values_of(own), own)
+        label = label_of(job.overrides, sweep.swept.factors)
+        group = groups.number_of(sweep.swept.values_of(own_words(job.overrides, sweep.swept.factors)), label)
         entries.append(job_entry(number, group, job, plan, digest))
     seeds = tuple(dict.fromkeys((*index.seeds, *(entry.seed for entry in entries))))
     return replace(index, groups=groups.all, seeds=seeds, jobs=(*index.jobs, *entries))
+
+
+def own_words(overrides: Sequence[str], factors: Sequence[Factor]) -> list[str]:
+    """Return the overrides of a job that set factors."""
+    keys = {factor.key for factor in factors}
+    return [word for word in overrides if word.partition("=")[0].lstrip("+") in keys]
+
+
+def label_of(overrides: Sequence[str], factors: Sequence[Factor]) -> str:
+    """Return the overrides of a job that set factors, as the label of its group."""
+    return " ".join(own_words(overrides, factors)) or "as configured"
 
 
 class Groups:
@@ -135,16 +151,15 @@ class Groups:
         self._groups = list(groups)
         self._numbers = {_key(group.values): group.number for group in groups}
 
-    def number_of(self, values: Mapping[str, Any], words: Sequence[str]) -> int:
+    def number_of(self, values: Mapping[str, Any], label: str) -> int:
         """Return the number of the group with these values. Add a group if there is none.
 
         Args:
             values: value of each factor that the job overrides.
-            words: overrides of the job that set factors.
+            label: label of the group, if it is new.
         """
         number = self._numbers.setdefault(_key(values), len(self._groups))
         if number == len(self._groups):
-            label = " ".join(word for word in words if not word.startswith(f"{SEED}=")) or "as configured"
             self._groups.append(Group(number=number, values=dict(values), label=label))
         return number
 

@@ -11,7 +11,7 @@ from loopwright.errors import SettingError
 from loopwright.experiment.compose.composer import Composer
 from loopwright.experiment.compose.overrides import parse_overrides, sweep_words
 from loopwright.experiment.jobs.recorded import apply_overrides
-from loopwright.experiment.sweep.factors import SweptLine, read_swept_line
+from loopwright.experiment.sweep.factors import SweptLine, read_swept_line, without_globs
 from loopwright.experiment.sweep.index import Factor, SweepIndex
 from loopwright.experiment.sweep.search.proposals import check_space
 from loopwright.experiment.sweep.settings import SweepSettings, read_sweep_settings
@@ -22,6 +22,8 @@ _HYDRA_SETTINGS: Mapping[str, str] = {
     "hydra/sweeper": "sweep.search=tpe, or sweep.search=random",
     "hydra.sweeper": "the settings under sweep, such as sweep.num_proposals=20",
 }
+
+_NOT_TO_BE_CHANGED = ("search", "space", "seed")  # the proposals of a sweep depend on these settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,10 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> Sweep:
             if key == name or key.startswith(f"{name}."):
                 raise SettingError(word, f": Loopwright runs the jobs itself; use {remedy}.")
     own, words = sweep_words(overrides)
-    settings = read_sweep_settings(composer.sweep_settings(overrides if own else ()))
+    for word in own:
+        if word.startswith("~"):
+            raise SettingError(word, ": a setting of the sweep cannot be removed; set a value instead.")
+    settings = read_sweep_settings(composer.sweep_settings(overrides))
     swept = read_swept_line(words, settings.space, composer.loader)
     check_space(swept.factors, settings.search)
     if settings.is_search:
@@ -69,11 +74,11 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> Sweep:
         swept=swept,
         overrides=tuple(overrides),
         jobs=jobs,
-        own_values=_own_values(composer, swept),
+        own_values=own_values_of(composer, swept),
     )
 
 
-def _own_values(composer: Composer, swept: SweptLine) -> dict[str, Any]:
+def own_values_of(composer: Composer, swept: SweptLine) -> dict[str, Any]:
     """Return the values of the factors in the configuration without overrides of them."""
     if not swept.factors:
         return {}
@@ -109,7 +114,7 @@ def recorded_sweep(index: SweepIndex) -> Sweep:
     """
     settings = read_sweep_settings(index.settings)
     _, words = sweep_words(index.overrides)
-    swept = read_swept_line(words, settings.space)
+    swept = read_swept_line(without_globs(words, index.factors), settings.space)
     return Sweep(settings=settings, swept=swept, overrides=index.overrides, jobs=[], own_values=dict(index.own_values))
 
 
@@ -121,8 +126,13 @@ def changed_settings(index: SweepIndex, overrides: Sequence[str]) -> SweepIndex:
         overrides: overrides such as ``sweep.num_parallel=2``.
 
     Raises:
-        SettingError: for a wrong setting.
+        SettingError: for a wrong setting, and for a change of the search.
     """
     node: dict[str, Any] = {"sweep": copy.deepcopy(dict(index.settings))}
     apply_overrides(node, overrides)
-    return replace(index, settings=read_sweep_settings(node["sweep"]).as_json())
+    before, settings = read_sweep_settings(index.settings), read_sweep_settings(node["sweep"])
+    for name in _NOT_TO_BE_CHANGED:
+        if getattr(settings, name) != getattr(before, name):
+            given = getattr(settings, name)
+            raise SettingError(f"sweep.{name}", f"={given}: a sweep keeps its search; start a new sweep.")
+    return replace(index, settings=settings.as_json())

@@ -24,7 +24,7 @@ from loopwright.run_lock import LOCK_FILE
 
 PRUNER = "pruner"  # value of `stop.by` in the summary of a pruned job
 LOST = "lost"  # end of an attempt whose process ended while no runner watched it
-MAX_LOST = 2  # a job that was lost this often has failed
+MAX_LOST = 2  # a job that was lost this often has failed, unless it has saved a further checkpoint since the last time
 _MAX_ERROR = 1000
 _STEP_FOLDER = re.compile(r"step_\d{8,}")
 _MAX_OUTPUT_BYTES = 1 << 30
@@ -35,13 +35,17 @@ def reconciled(directory: Path, index: SweepIndex) -> SweepIndex:
 
     - A job that was begun, and whose lock no process holds, has the state of its summary.
     - If its summary still says "running", its process was killed: it is "interrupted" if it has a checkpoint, otherwise
-      "pending". After the second time it is "failed".
+      "pending". After the second time it is "failed", unless it has saved a further checkpoint.
+
+    While another process runs the sweep, the index is up to date, and the states are not changed.
     """
-    jobs = [_reconcile(directory, job) for job in index.jobs]
-    return with_results(replace(index, jobs=tuple(jobs)))
+    if not has_other_runner(directory):
+        index = replace(index, jobs=tuple(reconciled_job(directory, job) for job in index.jobs))
+    return with_results(index)
 
 
-def _reconcile(directory: Path, job: JobEntry) -> JobEntry:
+def reconciled_job(directory: Path, job: JobEntry) -> JobEntry:
+    """Return the entry of a job with the state that its run directory shows. No runner of the sweep watches the job."""
     run_dir = directory / job.directory
     may_lack_summary = job.state in ("skipped", "failed") or (job.state == "pending" and not job.attempts)
     if may_lack_summary and not os.path.lexists(run_dir / "summary.json"):
@@ -53,20 +57,22 @@ def _reconcile(directory: Path, job: JobEntry) -> JobEntry:
     if state in (*COMPLETE, "interrupted", "failed"):
         is_known = job.state in (*GOOD, "failed", "interrupted") and job.seconds == summary.get("seconds")
         return job if is_known else ended_entry(run_dir, job, None)
-    if job.state == "failed" or (job.state != "running" and state is None):
+    if job.state != "running" and (job.state == "failed" or state is None):
         return job
     return lost_entry(run_dir, job)
 
 
 def lost_entry(run_dir: Path, job: JobEntry) -> JobEntry:
-    """Return the entry of a job whose process ended while no runner watched it."""
-    if job.attempts:
+    """Return the entry of a job whose process was killed while no runner watched it."""
+    newest, is_stuck = newest_checkpoint(run_dir), False
+    if job.state == "running" and job.attempts:
         job = job.with_attempt(ended=job.attempts[-1].ended or now(), end=LOST)
-    num_lost = sum(attempt.end == LOST for attempt in job.attempts)
+        num_lost = sum(attempt.end == LOST for attempt in job.attempts)
+        is_stuck = num_lost >= MAX_LOST and job.attempts[-1].resumed_from == newest
     job = with_summary(job, _summary_of(run_dir))
-    if num_lost >= MAX_LOST:
+    if is_stuck:
         return replace(job, state="failed", error="the process was killed, or the machine was switched off")
-    return replace(job, state="interrupted" if has_checkpoint(run_dir) else "pending", error=None)
+    return replace(job, state="pending" if newest is None else "interrupted", error=None)
 
 
 def ended_entry(
@@ -84,19 +90,19 @@ def ended_entry(
     summary = _summary_of(run_dir)
     recorded = summary.get("state")
     job = with_summary(job, summary)
-    if end is not None:
+    if recorded in COMPLETE:  # also if a signal arrived while the process ended
+        state = "pruned" if _stopped_by(summary) == PRUNER else "done"
+        how, error = str(recorded), None
+    elif end is not None:
         state, how, error = "failed", end, end
     elif exit_code is not None and exit_code < 0:
         state, how = "failed", f"killed by {_signal_name(-exit_code)}"
         error = _death(run_dir, how)
-    elif recorded in COMPLETE and not exit_code:
-        state = "pruned" if _stopped_by(summary) == PRUNER else "done"
-        how, error = str(recorded), None
-    elif recorded == "interrupted" or exit_code in (130, 143):
+    elif exit_code in (130, 143) or (recorded == "interrupted" and not exit_code):
         state, how, error = "interrupted" if has_checkpoint(run_dir) else "pending", "interrupted", None
     else:
         state, how = "failed", "raised"
-        error = error or _error_of(summary) or _death(run_dir, f"exit code {exit_code}")
+        error = error or _error_of(summary) or _last_line(run_dir) or f"exit code {exit_code}"
     if job.attempts:
         job = job.with_attempt(ended=now(), end=how, exit_code=exit_code)
     return replace(job, state=state, error=None if error is None else on_one_line(error, _MAX_ERROR))
@@ -139,6 +145,15 @@ def is_locked(run_dir: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def has_other_runner(directory: Path) -> bool:
+    """Return whether another process on this machine runs the sweep."""
+    try:
+        holder = read_mapping(directory / LOCK_FILE).get("process_id")
+    except CheckpointError:
+        return False
+    return holder != os.getpid() and is_locked(directory)
 
 
 def has_checkpoint(run_dir: Path) -> bool:
@@ -191,12 +206,18 @@ def _error_of(summary: Mapping[str, Any]) -> str | None:
 
 def _death(run_dir: Path, how: str) -> str:
     """Return how a process ended, with the last line of its output."""
+    line = _last_line(run_dir)
+    return how if line is None else f"{how}; last output: {line}"
+
+
+def _last_line(run_dir: Path) -> str | None:
+    """Return the last line that the process of a job has printed; None if there is none."""
     try:
         data = read_record(run_dir / "output.log", _MAX_OUTPUT_BYTES) or b""
     except CheckpointError:
-        data = b""
+        return None
     lines = [line for line in data[-10_000:].decode(errors="replace").splitlines() if line.strip()]
-    return f"{how}; last output: {on_one_line(lines[-1], 300)}" if lines else how
+    return on_one_line(lines[-1], 300) if lines else None
 
 
 def _signal_name(number: int) -> str:

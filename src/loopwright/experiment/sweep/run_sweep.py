@@ -9,15 +9,17 @@ from pathlib import Path
 
 from loopwright.device import read_world
 from loopwright.errors import CheckpointError, SettingError
-from loopwright.experiment.console.command_line import CommandLine, command_on, shell_line
+from loopwright.experiment.console.command_line import CommandLine, shell_line, words_on
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import check_each
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
-from loopwright.experiment.sweep.carry_on import carry_on
+from loopwright.experiment.sweep.add_jobs import further_values, job_words
+from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.index import INDEX_FILE, read_index
-from loopwright.experiment.sweep.prepare import common_objective, make_index, with_jobs
-from loopwright.experiment.sweep.read_sweep import Sweep
+from loopwright.experiment.sweep.prepare import common_objective, make_index, typed_words, with_jobs
+from loopwright.experiment.sweep.read_sweep import Sweep, recorded_sweep
+from loopwright.experiment.sweep.reconcile import reconciled
 
 _DIRECTORY = "hydra.sweep.dir"
 
@@ -41,11 +43,12 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
         raise SettingError("-m", f": a sweep starts its own processes; {remedy}.")
     typed = jobs[0].directory
     if typed is not None:
-        _refuse_sweep(Path(typed), sweep)
+        _refuse_sweep(Path(typed), sweep, line.permissions)
         check_usable(_DIRECTORY, Path(typed))
     checked = list(check_each(jobs, trust, builds_trusted=False))
     gc.collect()  # frees objects of the checks that are in reference cycles
     objective = common_objective([job for job, _ in checked])
+    check_runnable(sweep, checked[0][0].config, objective.mode, trust)
     name = jobs[0].settings.name
     directory = allocate(name, is_sweep=True) if typed is None else use(_DIRECTORY, typed)
     index = make_index(line, name, sweep, objective, str(Path.cwd()))
@@ -54,7 +57,7 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
     return carry_on(directory, index, sweep, trust, first_config=checked[0][0].config)
 
 
-def _refuse_sweep(directory: Path, sweep: Sweep) -> None:
+def _refuse_sweep(directory: Path, sweep: Sweep, permissions: Sequence[str]) -> None:
     """Refuse a typed directory that holds a sweep. The message names the command that continues this sweep."""
     if not (directory / INDEX_FILE).exists():
         return
@@ -62,16 +65,18 @@ def _refuse_sweep(directory: Path, sweep: Sweep) -> None:
         held = read_index(directory)
     except CheckpointError as error:
         raise SettingError(_DIRECTORY, f"={str(directory)!r}: {error}") from None
-    known = {tuple(sorted(job.overrides)) for job in held.jobs}
-    wanted = [tuple(sorted(word for word in words if not word.startswith("hydra."))) for words in sweep.jobs]
-    further = [words for words in wanted if words not in known]
-    num_done = sum(job.state == "done" for job in held.jobs)
-    if not further:
-        resume = command_on("sweep resume", directory).replace("'sweep resume'", "sweep resume")
-        problem = f"holds this sweep, {num_done} of {len(held.jobs)} jobs done; {resume}"
-    elif len(wanted) - len(further) == len(known):
-        resume = shell_line(["loopwright", "sweep", "add", str(directory)])
-        problem = f"holds a sweep with {len(known)} of these {len(wanted)} jobs; to add jobs: {resume} KEY=VALUES"
-    else:
-        problem = "holds another sweep; name a new directory"
+    known = {job_words(job.overrides) for job in held.jobs}
+    wanted = [job_words(words) for words in sweep.jobs]
+    num_known = sum(words in known for words in wanted)
+    is_grid = not sweep.settings.is_search and not recorded_sweep(held).settings.is_search
+    values = further_values(held, sweep) if is_grid else []
+    problem, verb = "holds another sweep; name a new directory", None
+    if typed_words(sweep.overrides) == held.overrides or (is_grid and num_known == len(wanted)):
+        num_done = sum(job.state == "done" for job in reconciled(directory, held).jobs)
+        problem, verb = f"holds this sweep, {num_done} of {len(held.jobs)} jobs done; ", "resume"
+        values = []
+    elif num_known == len(known) and values:
+        problem, verb = f"holds a sweep with {len(known)} of these {len(wanted)} jobs; ", "add"
+    if verb is not None:
+        problem += shell_line(["loopwright", "sweep", *words_on(verb, directory, permissions), *values])
     raise SettingError(_DIRECTORY, f"={str(directory)!r}: {problem}.")

@@ -20,7 +20,14 @@ from types import FrameType
 from loopwright.errors import SaveError
 from loopwright.experiment.sweep.index import Attempt, JobEntry, SweepIndex
 from loopwright.experiment.sweep.launchers import EndedJob, Launcher
-from loopwright.experiment.sweep.reconcile import ended_entry, has_checkpoint, newest_checkpoint, now
+from loopwright.experiment.sweep.reconcile import (
+    ended_entry,
+    has_checkpoint,
+    is_locked,
+    newest_checkpoint,
+    now,
+    reconciled_job,
+)
 from loopwright.experiment.sweep.requests import take_request
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.store import SweepStore
@@ -29,7 +36,7 @@ _POLL_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _MINUTE = 60.0
-_LEFT = {"pending", "interrupted"}
+_LEFT = {"pending", "interrupted", "running"}  # a process that has outlived its runner may still run a job
 _BAD = {"failed", "skipped"}
 _GIB = float(1 << 30)
 _log = logging.getLogger("loopwright")
@@ -59,6 +66,7 @@ class Runner:
         launcher: starts the jobs.
         settings: settings of the sweep.
         on_end: called in the main thread with the entry of each job that has ended.
+        say: called in the main thread with a message about the whole sweep.
         propose: adds further jobs to the index and returns them, given the index and the number of free slots; None:
             there are no further jobs.
         only: numbers of the jobs to run; None: all that are pending or interrupted.
@@ -72,6 +80,7 @@ class Runner:
         settings: SweepSettings,
         *,
         on_end: Callable[[JobEntry], None],
+        say: Callable[[str], None] = lambda text: None,
         propose: Propose | None = None,
         only: Collection[int] | None = None,
         watch: Watch | None = None,
@@ -80,6 +89,7 @@ class Runner:
         self._launcher = launcher
         self._settings = settings
         self._on_end = on_end
+        self._say = say
         self._propose = propose if only is None else None
         self._only = only
         self._watch = watch
@@ -89,6 +99,10 @@ class Runner:
         self._received: signal.Signals | None = None
         self._is_stopped = False  # `sweep stop` asked for the end of the whole sweep
         self._skips = False  # no more jobs start, because of failures or the deadline
+        self._num_failed = 0
+        self._has_said = False  # whether the message about an interrupt was printed
+        # Jobs of a killed runner that still save, and jobs that the user has resumed by hand.
+        self._elsewhere = [job for job in store.index.jobs if job.state == "running" and self._may_run(job)]
         self._started_seconds = time.monotonic()
 
     def run(self) -> int:
@@ -103,7 +117,9 @@ class Runner:
                 self._start_jobs()
                 for ended in self._launcher.poll(_POLL_SECONDS):
                     self._record(ended)
-                if not self._begun and not self._next_jobs(1):
+                self._look_elsewhere()
+                self._say_interrupted()
+                if not self._begun and not self._next_jobs(1) and not (self._elsewhere and self._may_start):
                     break
         return self._end()
 
@@ -115,18 +131,30 @@ class Runner:
 
     def _next_jobs(self, count: int) -> list[JobEntry]:
         """Return up to ``count`` jobs that can be started now."""
-        if self._received is not None or self._is_stopped or self._skips or not count:
+        if not self._may_start or not count:
             return []
         waiting = [
             job
             for job in self._store.index.jobs
-            if job.state in ("pending", "interrupted")
-            and job.number not in self._not_to_run
-            and (self._only is None or job.number in self._only)
+            if job.state in _LEFT and job.number not in self._not_to_run and self._may_run(job)
         ]
         if len(waiting) < count and self._propose is not None:
             waiting += self._propose(self._store.index, count - len(waiting))
         return waiting[:count]
+
+    @property
+    def _may_start(self) -> bool:
+        return self._received is None and not self._is_stopped and not self._skips
+
+    def _may_run(self, job: JobEntry) -> bool:
+        return self._only is None or job.number in self._only
+
+    def _look_elsewhere(self) -> None:
+        """Update the jobs that another process ran when this runner started, and that have ended."""
+        for job in list(self._elsewhere):
+            if not is_locked(self._store.directory / job.directory):
+                self._elsewhere.remove(job)
+                self._store.change(reconciled_job(self._store.directory, job))
 
     def _start(self, job: JobEntry) -> None:
         run_dir = self._store.directory / job.directory
@@ -139,9 +167,13 @@ class Runner:
         self._not_to_run.add(job.number)  # an attempt that is interrupted is not repeated by this runner
         self._begun[job.number] = time.monotonic()
         self._store.change(replace(job, state="running", error=None, attempts=(*job.attempts, attempt)))
+        if self._is_inline:  # if the job kills this process, the next runner must find the attempt
+            self._store.flush()
         where = self._launcher.start(job.number)
+        if job.number in self._asked:  # asked before the launcher knew the process
+            self._launcher.stop(job.number)
         entry = self._store.index.jobs[job.number]
-        if entry.attempts[-1].where != where:
+        if where and entry.attempts[-1].where != where:
             self._store.change(entry.with_attempt(where=where))
 
     def _record(self, ended: EndedJob) -> None:
@@ -162,31 +194,36 @@ class Runner:
             self._received = signal.SIGINT if outcome.exit_code == 130 else signal.SIGTERM
         self._store.change(entry)
         self._on_end(entry)
-        self._check_failures()
+        self._num_failed += entry.state == "failed"
+        limit = 0 if self._settings.on_failure == "stop" else self._settings.max_failures
+        self._skips = self._skips or (limit is not None and self._num_failed > limit)
+
+    def _say_interrupted(self) -> None:
+        if self._received is not None and self._begun and not self._has_said:
+            self._has_said = True
+            num = len(self._begun)
+            jobs = "The running job saves and ends" if num == 1 else f"The {num} running jobs save and end"
+            again = "; press Ctrl-C again to kill them" if self._received == signal.SIGINT else ""
+            self._say(f"Interrupted. {jobs}{again}.")
 
     @property
     def _is_inline(self) -> bool:
         """Whether a signal to this process is a signal to the job."""
         return self._settings.launcher == "inline"
 
-    def _check_failures(self) -> None:
-        num_failed = sum(job.state == "failed" for job in self._store.index.jobs)
-        limit = 0 if self._settings.on_failure == "stop" else self._settings.max_failures
-        self._skips = self._skips or (limit is not None and num_failed > limit)
-
     def _end(self) -> int:
         index = self._store.index
         if self._skips and self._received is None:
             for job in index.jobs:
-                if job.state == "pending" and not job.attempts:
+                if job.state == "pending" and not job.attempts and self._may_run(job):
                     self._store.change(replace(job, state="skipped"))
         jobs = self._store.index.jobs
         states = {job.state for job in jobs}
-        is_left, has_failed = bool(states & _LEFT), bool(states & _BAD)
+        is_left, has_failed = bool(states & {*_LEFT, "running"}), bool(states & _BAD)
         self._store.set(state="interrupted" if is_left else "failed" if has_failed else "done")
         if self._received is not None:
             return 130 if self._received == signal.SIGINT else 143
-        own = {job.state for job in jobs if self._only is None or job.number in self._only}
+        own = {job.state for job in jobs if self._may_run(job)}
         return 143 if self._is_stopped else 1 if own & (_LEFT | _BAD) else 0
 
     @contextmanager

@@ -13,6 +13,13 @@ LAUNCHERS = ("auto", "inline", "process", "slurm")
 SEARCHES = ("auto", "grid", "random", "tpe")
 PRUNERS = ("none", "median", "percentile", "hyperband")
 EXECUTORS = ("slurm", "local")
+# Settings that have an effect only if each job is a process, with their accepted values for launcher=inline.
+_INLINE: Mapping[str, tuple[Any, ...]] = {
+    "num_parallel": (1, "auto"),
+    "devices": ("auto",),
+    "jobs_per_device": (1,),
+    "memory_gib": (None,),
+}
 _POSITIVE = ("timeout_minutes", "memory_gib", "deadline_minutes")
 
 
@@ -52,7 +59,7 @@ class SlurmSettings:
         for name, least in (("timeout_minutes", 1), ("cpus", 1), ("max_parallel", 1), ("gpus", 0), ("max_requeues", 0)):
             check_count(f"slurm.{name}", getattr(self, name), least=least)
         _check_number("slurm.memory_gib", self.memory_gib)
-        if isinstance(self.setup, str) or not all(isinstance(each, str) for each in self.setup):
+        if not _is_words(self.setup):
             raise refuse_type("slurm.setup", self.setup, "a list of shell commands")
 
 
@@ -102,11 +109,15 @@ class SweepSettings:
                 _check_number(name, getattr(self, name))
         _check_number("grace_seconds", self.grace_seconds)
         self._check_devices()
+        if self.launcher == "inline" and not self.can_run_inline:
+            name = next(name for name, plain in _INLINE.items() if getattr(self, name) not in plain)
+            remedy = "use sweep.launcher=process"
+            raise refuse(name, getattr(self, name), f"{_INLINE[name][0]} with launcher=inline", remedy)
         if not isinstance(self.space, Mapping) or not all(isinstance(key, str) for key in self.space):
             raise refuse_type("space", self.space, "a mapping of settings to values in the grammar of -m")
         for name in ("baseline", "columns"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, str) or not all(isinstance(each, str) for each in value)):
+            if not _is_words(value) and not (name == "baseline" and value is None):
                 raise refuse_type(name, value, "a list of words")
         if self.is_search and self.num_proposals is None:
             raise SettingError("num_proposals", f": expected a number of groups with search={self.search}.")
@@ -114,6 +125,11 @@ class SweepSettings:
             raise refuse("num_proposals", self.num_proposals, "null with a grid", "use search=random or search=tpe")
         if not isinstance(self.slurm, SlurmSettings):
             object.__setattr__(self, "slurm", _read(SlurmSettings, self.slurm, "slurm"))
+
+    @property
+    def can_run_inline(self) -> bool:
+        """Whether no setting needs a process for each job."""
+        return all(getattr(self, name) in plain for name, plain in _INLINE.items())
 
     @property
     def is_search(self) -> bool:
@@ -159,6 +175,10 @@ def _read(kind: Any, node: Any, name: str) -> Any:
             path = f"{name}.{key}" if name else str(key)
             raise SettingError(path, f": no such setting.{did_you_mean(str(key), known)}")
     return kind(**node)
+
+
+def _is_words(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
 def _check_number(name: str, value: object) -> None:

@@ -31,7 +31,7 @@ from loopwright.experiment.jobs.recorded import recorded_max_restarts
 from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
 from loopwright.experiment.rundir.find_run import find_run
-from loopwright.experiment.sweep.find_sweep import find_sweep
+from loopwright.experiment.sweep.find_sweep import find_sweep, refuse_sweep
 from loopwright.experiment.sweep.read_sweep import read_sweep
 
 
@@ -125,6 +125,8 @@ def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | N
     assert line.directory is not None
     if line.verb == "sweep":
         return _execute_on_sweep(line, trust)
+    if WITH_PATH[str(line.verb)] == "DIR":
+        refuse_sweep(str(line.verb), line.directory, line.permissions)
     if line.verb == "resume":
         if supervised is None and (max_restarts := recorded_max_restarts(Path(line.directory), line.overrides)):
             return supervise(line, max_restarts, may_begin_again=False)

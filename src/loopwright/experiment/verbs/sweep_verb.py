@@ -1,4 +1,4 @@
-"""The commands ``loopwright sweep resume|retry|add|stop|job DIR``, which go on with a sweep."""
+"""The commands ``loopwright sweep resume|retry|add|stop|job DIR``, which continue or end a sweep."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import complain, output_width, tell
 from loopwright.experiment.console.options import read_options, split_options
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.rundir.stop_file import INTERRUPT, write_stop_file
 from loopwright.experiment.sweep.add_jobs import added_index
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
-from loopwright.experiment.sweep.carry_on import carry_on
+from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
 from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index
 from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
@@ -28,7 +29,7 @@ _RAISED = "raised"
 
 
 def sweep(line: CommandLine, trust: Trust) -> int:
-    """Go on with a sweep, and return the exit code of the sweep.
+    """Continue or end a sweep, and return the exit code of the sweep.
 
     Raises:
         SettingError: for a wrong option.
@@ -47,9 +48,7 @@ def sweep(line: CommandLine, trust: Trust) -> int:
             return _resume(directory, index, line.overrides, trust)
         if line.what == "retry":
             return _retry(directory, index, line.overrides, trust)
-        settings, words = _split(line.overrides)
-        index, added = added_index(directory, changed_settings(index, settings), words, trust)
-        return carry_on(directory, index, recorded_sweep(index), trust, only=added)
+        return _add(directory, index, line.overrides, trust)
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -61,8 +60,8 @@ def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust:
     """Run the jobs that are pending, interrupted or skipped."""
     settings, others = _split(overrides)
     if others:
-        problem = ": a job goes on as it was begun; sweep resume takes only settings of the sweep, such as"
-        raise SettingError(others[0], f"{problem} sweep.num_parallel=2. For further values use sweep add.")
+        problem = ": a job keeps its settings; sweep resume takes only settings of the sweep, such as"
+        raise SettingError(others[0], f"{problem} sweep.num_parallel=2. For further values, use sweep add.")
     index = changed_settings(index, settings)
     jobs = [replace(job, state="pending") if job.state == "skipped" else job for job in index.jobs]
     left = [job for job in jobs if job.state in ("pending", "interrupted")]
@@ -83,6 +82,7 @@ def _retry(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: 
     options = read_options(others, {"jobs": None, "from": None})
     if options["from"] not in (None, "start", "checkpoint"):
         raise refuse("from", options["from"], "start or checkpoint")
+    index = changed_settings(index, settings)
     failed = [job for job in index.jobs if job.state == "failed"]
     named = read_jobs(options["jobs"], index)
     chosen = failed if named is None else [index.jobs[number] for number in named]
@@ -95,11 +95,12 @@ def _retry(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: 
     if not chosen:
         tell("No job has failed; nothing is left to do.")
         return 0
-    index = changed_settings(index, settings)
+    sweep = recorded_sweep(index)
+    check_runnable(sweep, read_recorded(directory / chosen[0].directory), index.objective.mode, trust)
     for job in chosen:
         index = index.with_job(_again(directory, job, options["from"]))
     numbers = [job.number for job in chosen]
-    return carry_on(directory, index, recorded_sweep(index), trust, only=numbers)
+    return carry_on(directory, index, sweep, trust, only=numbers)
 
 
 def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
@@ -123,8 +124,19 @@ def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
             directory=job.directory,
             config_sha256=job.config_sha256,
         )
-        return replace(blank, num_steps=job.num_steps, attempts=job.attempts)
+        return replace(blank, num_steps=job.num_steps, notes=job.notes, attempts=job.attempts)
     return replace(job, state="interrupted", error=None)
+
+
+def _add(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Trust) -> int:
+    """Add the jobs with further values or seeds, and run them."""
+    settings, words = _split(overrides)
+    index = changed_settings(index, settings)
+    if index.jobs:
+        config = read_recorded(directory / index.jobs[0].directory)
+        check_runnable(recorded_sweep(index), config, index.objective.mode, trust)
+    index, added = added_index(directory, index, words, trust)
+    return carry_on(directory, index, recorded_sweep(index), trust, only=added)
 
 
 def _stop(directory: Path, overrides: Sequence[str]) -> int:
