@@ -32,7 +32,7 @@ from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
 from loopwright.experiment.rundir.find_run import find_run
 from loopwright.experiment.sweep.find_sweep import find_sweep, refuse_sweep
-from loopwright.experiment.sweep.read_sweep import read_sweep
+from loopwright.experiment.sweep.read_sweep import Sweep, read_sweep
 
 
 def execute(line: CommandLine) -> int:
@@ -62,7 +62,7 @@ def execute(line: CommandLine) -> int:
         with keeping_references(trust.variables):
             return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
     if line.verb is not None:
-        return _execute_on_jobs(line, jobs, trust)
+        return _execute_on_jobs(line, sweep, jobs, trust)
     max_restarts = max(job.settings.max_restarts for job in jobs)
     if sweep is not None:
         if max_restarts:
@@ -165,7 +165,7 @@ def _execute_on_sweep(line: CommandLine, trust: Trust) -> int:
     return sweep(line, trust)
 
 
-def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
+def _execute_on_jobs(line: CommandLine, sweep: Sweep | None, jobs: Sequence[Job], trust: Trust) -> int:
     """Carry out the command ``config``, ``plan`` or ``verify`` for composed jobs."""
     if line.verb == "config":
         tell(_yaml_text(jobs[0].recorded), wraps=False)
@@ -173,7 +173,7 @@ def _execute_on_jobs(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> in
     if line.verb == "plan":
         from loopwright.experiment.verbs.plan_verb import print_plans
 
-        return print_plans(line, jobs, trust)
+        return print_plans(sweep, jobs, trust)
     from loopwright.experiment.verbs.verify_verb import verify
 
     return verify(line, jobs[0], trust)

@@ -6,26 +6,32 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_table
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import check_each, checked
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import JobPlan
+from loopwright.experiment.sweep.read_sweep import Sweep
+from loopwright.experiment.sweep.search.describe import search_text
 from loopwright.plan import count_samples
 
 
-def print_plans(line: CommandLine, jobs: Sequence[Job], trust: Trust) -> int:
-    """Print the plan of a job. For a sweep, print a table with one row per job.
+def print_plans(sweep: Sweep | None, jobs: Sequence[Job], trust: Trust) -> int:
+    """Print the plan of a job. For a sweep, print a table with one row per job. For a search, print its space.
 
     Raises:
         SettingError: for a wrong setting, as in a run.
         CheckpointError: for a checkpoint that cannot be used, as in a run.
     """
-    if not line.multirun:
+    if sweep is None:
         with checked(jobs[0], trust) as ready:
             tell(ready.plan.text)
+        return 0
+    if sweep.settings.is_search:
+        for _, planned in check_each(jobs[:1], trust, builds_trusted=True):
+            assert planned is not None, "every section is built"
+            tell(f"{search_text(sweep, jobs[0].settings.objective_mode)}\n\nA job with the first values\n{planned.text}")
         return 0
     table = Table("job", "overrides")
     for column in ("steps", "micro-batches", "effective batch", "samples"):

@@ -22,6 +22,8 @@ from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
 from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
 from loopwright.experiment.sweep.reconcile import has_checkpoint, is_locked, reconciled
 from loopwright.experiment.sweep.requests import StopRequest, write_request
+from loopwright.experiment.sweep.slurm import settled
+from loopwright.experiment.sweep.slurm_queue import open_slurm_id, open_slurm_ids, stop_in_slurm
 from loopwright.experiment.sweep.tables.results_table import results_text
 from loopwright.run_lock import hold
 
@@ -43,7 +45,7 @@ def sweep(line: CommandLine, trust: Trust) -> int:
     if line.what == "stop":
         return _stop(directory, line.overrides)
     with hold(directory):
-        index = reconciled(directory, read_index(directory))
+        index = settled(directory, reconciled(directory, read_index(directory)))
         if line.what == "resume":
             return _resume(directory, index, line.overrides, trust)
         if line.what == "retry":
@@ -67,7 +69,7 @@ def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust:
     left = [job for job in jobs if job.state in ("pending", "interrupted")]
     sweep = recorded_sweep(index)
     limit = sweep.settings.num_proposals or 0
-    if not left and (not sweep.settings.is_search or len(index.groups) >= limit):
+    if not left and not open_slurm_ids(index) and (not sweep.settings.is_search or len(index.groups) >= limit):
         tell(results_text(index, str(directory), width=output_width()), wraps=False)
         tell("Nothing is left to do.")
         return 1 if any(job.state == "failed" for job in jobs) else 0
@@ -140,7 +142,7 @@ def _add(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Tr
 
 
 def _stop(directory: Path, overrides: Sequence[str]) -> int:
-    """Ask the runner of a sweep to end jobs. Without a runner, leave a file for each running job."""
+    """Ask the runner of a sweep to end jobs. Without a runner, ask Slurm, and leave a file for each other job."""
     options, rest = split_options(overrides, {"jobs": None})
     if rest:
         raise SettingError(rest[0], ": expected no override, or jobs=3,7.")
@@ -152,6 +154,13 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
         tell(f"{what} save and end. To see the sweep: loopwright sweep show {directory}")
         return 0
     running = [job for job in index.jobs if job.state == "running" and (jobs is None or job.number in jobs)]
+    slurm_ids = [slurm_id for job in running if (slurm_id := open_slurm_id(job)) is not None]
+    if slurm_ids:
+        stop_in_slurm(slurm_ids)
+        tell(f"{len(slurm_ids)} jobs in Slurm save and end, or leave the queue.")
+        running = [job for job in running if open_slurm_id(job) is None]
+        if not running:
+            return 0
     for job in running:
         write_stop_file(directory / job.directory, INTERRUPT, "sweep stop")
     if running:
