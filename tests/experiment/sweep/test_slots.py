@@ -29,6 +29,11 @@ def test_several_devices_are_one_slot_and_a_device_is_several_slots() -> None:
     assert [slot.name for slot in slots([0, 1], jobs_per_device=2)] == ["gpu 0", "gpu 0", "gpu 1", "gpu 1"]
 
 
+def test_a_job_of_several_processes_gets_as_many_devices() -> None:
+    assert [slot.name for slot in slots(devices_per_job=2)] == ["gpu 0,1", "gpu 2,3"]
+    assert [slot.name for slot in slots(devices_per_job=3)] == ["gpu 0,1,2"]
+
+
 def test_fewer_jobs_than_devices_use_the_first_devices() -> None:
     assert [slot.name for slot in slots(num_parallel=2)] == ["gpu 0", "gpu 1"]
 

@@ -16,6 +16,7 @@ from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.sweep.add_jobs import further_values, job_words
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
+from loopwright.experiment.sweep.disk_space import warn_about_space
 from loopwright.experiment.sweep.index import INDEX_FILE, read_index
 from loopwright.experiment.sweep.prepare import common_objective, make_index, typed_words, with_jobs
 from loopwright.experiment.sweep.read_sweep import Sweep, recorded_sweep
@@ -51,6 +52,7 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
     check_runnable(sweep, checked[0][0].config, objective.mode, trust)
     name = jobs[0].settings.name
     directory = allocate(name, is_sweep=True) if typed is None else use(_DIRECTORY, typed)
+    warn_about_space(checked[0][0], sweep.num_jobs, directory, trust)
     index = make_index(line, name, sweep, objective, str(Path.cwd()))
     if not sweep.settings.is_search:
         index = with_jobs(directory, index, sweep, checked, trust)

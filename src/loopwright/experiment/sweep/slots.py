@@ -38,6 +38,7 @@ def make_slots(
     *,
     num_visible: int,
     num_cpu_slots: int,
+    devices_per_job: int = 1,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Slot]:
     """Return the slots of a sweep.
@@ -49,6 +50,7 @@ def make_slots(
         num_parallel: setting ``sweep.num_parallel``.
         num_visible: number of accelerators that this process sees.
         num_cpu_slots: number of slots for jobs on the CPU with ``num_parallel=auto``.
+        devices_per_job: number of devices of a slot with ``devices=auto``, for jobs of several processes.
         environ: environment variables of this process.
 
     Raises:
@@ -58,7 +60,9 @@ def make_slots(
         if devices != "auto":
             raise refuse("sweep.devices", devices, f"auto with jobs on {kind}")
         return [Slot()] * (num_cpu_slots if num_parallel == "auto" else int(num_parallel))
-    entries = [[number] for number in range(num_visible)] if devices == "auto" else list(devices)
+    starts = range(0, num_visible - devices_per_job + 1, devices_per_job)
+    groups = [list(range(start, start + devices_per_job)) for start in starts]
+    entries = groups if devices == "auto" else list(devices)
     slots = [_slot(kind, each if isinstance(each, list) else [each], environ) for each in entries]
     slots = [slot for slot in slots for _ in range(jobs_per_device)]
     if num_parallel == "auto":
