@@ -17,6 +17,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,15 @@ SPAWN = "LOOPWRIGHT_SPAWN"
 _SAFE_PATH = "PYTHONSAFEPATH"  # variable that has the effect of python -P
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # Modules that the server imports. The first optimizer of a process imports `torch._dynamo`, which takes a second.
-_PRELOADED = ["torch", "torch._dynamo", "hydra", "sklearn.datasets", "loopwright.experiment.runs.run"]
+_PRELOADED = [
+    "torch",
+    "torch._dynamo",
+    "sklearn.datasets",
+    "loopwright.models",
+    "loopwright.experiment.verbs.entry",
+    "loopwright.experiment.verbs.sweep_verb",
+]
+_DRAWING = ["matplotlib.figure", "matplotlib.backends.backend_agg"]  # for the curves of a run
 
 
 def start_server() -> None:
@@ -111,7 +120,9 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods() or os.environ.get(SPAWN) == "1":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    # When matplotlib is imported, it would read this file, and a setting in it can make matplotlib run `latex`.
+    has_settings = os.path.lexists("matplotlibrc")
+    context.set_forkserver_preload([*_PRELOADED, *([] if has_settings else _DRAWING)])
     multiprocessing.forkserver.ensure_running()
     return context
 
@@ -124,9 +135,11 @@ def _apart() -> Iterator[None]:
     them blocked. `multiprocessing` starts processes with ``python -c``, which would put the current directory first on
     ``sys.path``.
     """
-    mask, safe_path = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS), os.environ.get(_SAFE_PATH)
+    safe_path, mask = os.environ.get(_SAFE_PATH), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     os.environ[_SAFE_PATH] = "1"
     try:
+        resource_tracker.ensure_running()  # starting this process of `multiprocessing` would unblock the signals below
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         yield
     finally:
         del os.environ[_SAFE_PATH]

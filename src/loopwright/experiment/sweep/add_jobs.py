@@ -19,7 +19,7 @@ from loopwright.experiment.rundir.writer import config_text
 from loopwright.experiment.sweep.factors import SweptLine, key_of, read_swept_line, spelled_values, without_globs
 from loopwright.experiment.sweep.index import Group, SweepIndex
 from loopwright.experiment.sweep.prepare import label_of, with_jobs
-from loopwright.experiment.sweep.read_sweep import Sweep, own_values_of, recorded_sweep
+from loopwright.experiment.sweep.read_sweep import Sweep, config_dir_of, own_values_of, recorded_sweep
 
 _MAX_DIFFERENCES = 5
 
@@ -50,7 +50,7 @@ def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust:
         raise SettingError("sweep add", ": expected further values, such as seed=3,4 or optimizer.lr=0.01.")
     settings, _ = sweep_words(index.overrides)
     recorded = [*sweep.swept.hydra, *sweep.swept.overrides]  # includes the values in the setting `sweep.space`
-    with composing(index.config_dir, trust.variables) as composer:
+    with composing(config_dir_of(index), trust.variables) as composer:
         overrides = _merged(recorded, words)
         swept = read_swept_line(overrides, sweep.settings.space, composer.loader)
         known = {tuple(sorted(job.overrides)) for job in index.jobs}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loopwright.device import count_devices, deterministic_workspace
-from loopwright.errors import SaveError
+from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.experiment.console.command_line import shell_line, words_on
 from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import complain, one_line_of, output_width, tell
 from loopwright.experiment.gate.trust import Trust
@@ -24,11 +25,15 @@ from loopwright.experiment.sweep.one_job import read_choices
 from loopwright.experiment.sweep.pictures.draw import draw_sweep
 from loopwright.experiment.sweep.read_sweep import Sweep
 from loopwright.experiment.sweep.runner import Runner
+from loopwright.experiment.sweep.screen.following import num_jobs_of
 from loopwright.experiment.sweep.screen.lines import head, logged_line
 from loopwright.experiment.sweep.screen.screen import Screen, is_same_output
 from loopwright.experiment.sweep.search.searching import Searching, make_search, pruning_watch
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.slots import make_slots
+from loopwright.experiment.sweep.slurm import make_slurm
+from loopwright.experiment.sweep.slurm_executor import LOCAL
+from loopwright.experiment.sweep.slurm_queue import open_slurm_ids
 from loopwright.experiment.sweep.store import SweepStore, opened_store
 from loopwright.experiment.sweep.sweep_log import SweepLog
 from loopwright.experiment.sweep.tables.best_file import BestFileSettings
@@ -65,11 +70,15 @@ def carry_on(
         SettingError: if the sweep cannot be run with its settings on this machine.
     """
     config = read_recorded(directory / index.jobs[0].directory) if index.jobs else first_config or {}
-    kind, threads = _device_of(config)
-    settings, launcher = _launcher(directory, sweep.settings, kind, threads, trust)
+    kind, threads, num_processes = _device_of(config)
+    taken = open_slurm_ids(index)
+    settings, launcher = _launcher(directory, sweep.settings, (kind, threads, num_processes), trust, taken)
     with opened_store(directory, index) as store, deterministic_workspace(is_needed=bool(config.get("deterministic"))):
         num_parallel = launcher.num_free
-        _warn_about_threads(threads, num_parallel, kind)
+        if launcher.outlives_runner:
+            num_parallel = min(num_parallel, settings.slurm.max_parallel, num_jobs_of(store.index))
+        else:
+            _warn_about_threads(threads, num_parallel, kind)
         log, beginning = SweepLog(directory), head(store.index, num_parallel, threads, directory)
         tell(beginning)
         log.write(beginning)
@@ -96,6 +105,7 @@ def carry_on(
                 propose=None if searching is None else searching.propose,
                 only=only,
                 watch=None if pruning is None else pruning.look,
+                taken=taken,
             )
             code = runner.run()
         store.flush()
@@ -105,6 +115,8 @@ def carry_on(
         text = results_text(store.index, str(directory), width=output_width(), with_failures=not is_said)
         tell(text, wraps=False)
         log.write(text)
+        if open_slurm_ids(store.index):
+            tell(_still_in_slurm(directory, index.trust))
     return code
 
 
@@ -120,15 +132,15 @@ def check_runnable(sweep: Sweep, config: Mapping[str, Any], mode: str, trust: Tr
     Raises:
         SettingError: for devices that this machine lacks, and for a search whose package is not installed.
     """
-    _launcher(Path(), sweep.settings, *_device_of(config), trust)
+    _launcher(Path(), sweep.settings, _device_of(config), trust, {})
     if sweep.settings.is_search:
         make_search(sweep, mode)
 
 
-def _device_of(config: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the kind of device of a job, and its number of threads."""
+def _device_of(config: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Return the kind of device of a job, its number of threads, and its number of processes."""
     device = config.get("device") or {}
-    return str(device.get("kind", _CPU)), device.get("num_threads") or 1
+    return str(device.get("kind", _CPU)), device.get("num_threads") or 1, device.get("num_processes") or 1
 
 
 class _Tables:
@@ -181,13 +193,19 @@ def _best_file(store: SweepStore) -> BestFileSettings:
 
 
 def _launcher(
-    directory: Path, settings: SweepSettings, kind: str, threads: int, trust: Trust
+    directory: Path, settings: SweepSettings, device: tuple[str, int, int], trust: Trust, taken: Mapping[int, str]
 ) -> tuple[SweepSettings, Launcher]:
-    """Return the settings with the chosen launcher, and the launcher."""
+    """Return the settings with the chosen launcher, and the launcher. ``taken`` are the jobs still in Slurm."""
+    kind, threads, num_processes = device
     chosen = settings.launcher
     if chosen == "auto":
         chosen = "inline" if kind == _CPU and settings.can_run_inline else "process"
     settings = replace(settings, launcher=chosen)
+    if taken and (chosen != "slurm" or settings.slurm.executor == LOCAL):
+        problem = f"={chosen}: {len(taken)} jobs of this sweep are still in Slurm; use sweep.launcher=slurm"
+        raise SettingError("sweep.launcher", f"{problem}, or end them with loopwright sweep stop.")
+    if chosen == "slurm":
+        return settings, make_slurm(directory, settings, threads, trust, taken)
     if chosen == "inline":
         return settings, Inline(directory, trust)
     kind = _KINDS.get(kind, kind)
@@ -197,9 +215,17 @@ def _launcher(
         settings.jobs_per_device,
         settings.num_parallel,
         num_visible=count_devices(kind) or 0,
-        num_cpu_slots=max(1, (os.cpu_count() or 1) // threads),
+        num_cpu_slots=max(1, (os.cpu_count() or 1) // (threads * num_processes)),
+        devices_per_job=num_processes,
     )
     return settings, Processes(directory, trust, slots)
+
+
+def _still_in_slurm(directory: Path, permissions: Sequence[str]) -> str:
+    """Return what a user can do with jobs that continue after the runner has ended."""
+    words = [words_on(verb, directory, flags) for verb, flags in (("show", ()), ("resume", permissions), ("stop", ()))]
+    show, resume, stop = (shell_line(["loopwright", "sweep", *each]) for each in words)
+    return f"The jobs continue in Slurm. To see them: {show}. To wait for them: {resume}. To end them: {stop}."
 
 
 def _warn_about_threads(threads: int, num_parallel: int, kind: str) -> None:

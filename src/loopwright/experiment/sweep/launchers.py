@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,10 +21,17 @@ from loopwright.experiment.sweep.slots import Slot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedJob:
-    """A job whose process has ended."""
+    """A job whose process has ended.
+
+    Attributes:
+        number: number of the job.
+        outcome: exit code of the process.
+        failure: why the job has failed, if the launcher or its scheduler ended it; otherwise, None.
+    """
 
     number: int
     outcome: JobOutcome
+    failure: str | None = None
 
 
 class Launcher(Protocol):
@@ -36,7 +43,23 @@ class Launcher(Protocol):
         ...
 
     def start(self, number: int) -> str:
-        """Start a job, and return where it runs. A launcher may return only when the job has ended."""
+        """Start a job, and return where it runs. A launcher may return only when the job has ended.
+
+        If the launcher starts several jobs together, the job starts in `submit`, and the returned text is empty.
+        """
+        ...
+
+    def submit(self) -> Mapping[int, str]:
+        """Start the jobs that `start` has collected, and return where each runs.
+
+        Raises:
+            SettingError: if none of them was started.
+        """
+        ...
+
+    @property
+    def outlives_runner(self) -> bool:
+        """Whether running jobs continue after the end of this process, and a later runner can find them."""
         ...
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
@@ -92,6 +115,15 @@ class Inline:
         self._ended.append(EndedJob(number=number, outcome=outcome))
         gc.collect()  # reference cycles in callbacks may keep the objects of this job in memory
         return f"pid {os.getpid()}"
+
+    def submit(self) -> Mapping[int, str]:
+        """Return nothing, because `start` has started the jobs."""
+        return {}
+
+    @property
+    def outlives_runner(self) -> bool:
+        """False."""
+        return False
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
         """Return the job that `start` has run. Without such a job, only wait."""
@@ -158,6 +190,15 @@ class Processes:
         del self._free[0]
         self._running[number] = process, slot
         return slot.name or f"pid {process.process_id}"
+
+    def submit(self) -> Mapping[int, str]:
+        """Return nothing, because `start` has started the jobs."""
+        return {}
+
+    @property
+    def outlives_runner(self) -> bool:
+        """False."""
+        return False
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
         """Return the jobs whose processes have ended, or could not be started."""

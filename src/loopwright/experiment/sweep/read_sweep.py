@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from loopwright.errors import SettingError
@@ -43,6 +44,12 @@ class Sweep:
     overrides: tuple[str, ...]
     jobs: list[list[str]]
     own_values: Mapping[str, Any]
+
+    @property
+    def num_jobs(self) -> int:
+        """Number of jobs of the whole sweep. A search in a small space may end earlier."""
+        proposals = self.settings.num_proposals
+        return len(self.jobs) if proposals is None else proposals * max(1, len(self.swept.seeds))
 
 
 def read_sweep(composer: Composer, overrides: Sequence[str]) -> Sweep:
@@ -116,6 +123,16 @@ def recorded_sweep(index: SweepIndex) -> Sweep:
     _, words = sweep_words(index.overrides)
     swept = read_swept_line(without_globs(words, index.factors), settings.space)
     return Sweep(settings=settings, swept=swept, overrides=index.overrides, jobs=[], own_values=dict(index.own_values))
+
+
+def config_dir_of(index: SweepIndex) -> str | None:
+    """Return the configuration directory of a recorded sweep; None if the sweep has none.
+
+    A relative path refers to the current directory, or to the directory in which the sweep was started.
+    """
+    if index.config_dir is None or Path(index.config_dir).is_dir():
+        return index.config_dir
+    return str(Path(index.cwd, index.config_dir))
 
 
 def changed_settings(index: SweepIndex, overrides: Sequence[str]) -> SweepIndex:

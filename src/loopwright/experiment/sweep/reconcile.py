@@ -19,6 +19,7 @@ from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
 from loopwright.experiment.sweep.index import GOOD, JobEntry, SweepIndex, with_results
+from loopwright.experiment.sweep.slurm_queue import exit_record_of, open_slurm_id
 from loopwright.records import COMPLETE, read_mapping, read_record, read_summary
 from loopwright.run_lock import LOCK_FILE
 
@@ -47,6 +48,10 @@ def reconciled(directory: Path, index: SweepIndex) -> SweepIndex:
 def reconciled_job(directory: Path, job: JobEntry) -> JobEntry:
     """Return the entry of a job with the state that its run directory shows. No runner of the sweep watches the job."""
     run_dir = directory / job.directory
+    slurm_id = open_slurm_id(job)
+    if slurm_id is not None:  # its lock may be held on another machine, and Slurm may start it later
+        record = exit_record_of(directory, job.number, slurm_id)
+        return job if record is None else ended_entry(run_dir, job, record.exit_code, end=record.failure)
     may_lack_summary = job.state in ("skipped", "failed") or (job.state == "pending" and not job.attempts)
     if may_lack_summary and not os.path.lexists(run_dir / "summary.json"):
         return job
@@ -90,6 +95,8 @@ def ended_entry(
     summary = _summary_of(run_dir)
     recorded = summary.get("state")
     job = with_summary(job, summary)
+    if job.num_steps is None:  # the plan of a job with a trusted package is made in its run
+        job = replace(job, num_steps=num_steps_of(run_dir))
     if recorded in COMPLETE:  # also if a signal arrived while the process ended
         state = "pruned" if _stopped_by(summary) == PRUNER else "done"
         how, error = str(recorded), None

@@ -7,6 +7,7 @@ sweep, the request of ``sweep stop``, and the pruner.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
 import signal
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from loopwright.errors import SaveError
+from loopwright.errors import SaveError, SettingError
 from loopwright.experiment.sweep.index import Attempt, JobEntry, SweepIndex
 from loopwright.experiment.sweep.launchers import EndedJob, Launcher
 from loopwright.experiment.sweep.reconcile import (
@@ -36,7 +37,8 @@ _POLL_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _MINUTE = 60.0
-_LEFT = {"pending", "interrupted", "running"}  # a process that has outlived its runner may still run a job
+_WAITING = {"pending", "interrupted"}
+_LEFT = {*_WAITING, "running"}  # a process that has outlived its runner may still run a job
 _BAD = {"failed", "skipped"}
 _GIB = float(1 << 30)
 _log = logging.getLogger("loopwright")
@@ -71,6 +73,7 @@ class Runner:
             there are no further jobs.
         only: numbers of the jobs to run; None: all that are pending or interrupted.
         watch: called once a second for each running job, in another thread.
+        taken: numbers of running jobs that the launcher has taken up from an earlier runner.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Runner:
         propose: Propose | None = None,
         only: Collection[int] | None = None,
         watch: Watch | None = None,
+        taken: Collection[int] = (),
     ) -> None:
         self._store = store
         self._launcher = launcher
@@ -93,7 +97,7 @@ class Runner:
         self._propose = propose if only is None else None
         self._only = only
         self._watch = watch
-        self._begun: dict[int, float] = {}  # start time of each running job, in seconds
+        self._begun = dict.fromkeys(taken, time.monotonic())  # start time of each running job, in seconds
         self._asked: dict[int, _Asked] = {}
         self._not_to_run: set[int] = set()  # jobs that `sweep stop` named before they started
         self._received: signal.Signals | None = None
@@ -103,6 +107,7 @@ class Runner:
         self._has_said = False  # whether the message about an interrupt was printed
         # Jobs of a killed runner that still save, and jobs that the user has resumed by hand.
         self._elsewhere = [job for job in store.index.jobs if job.state == "running" and self._may_run(job)]
+        self._elsewhere = [job for job in self._elsewhere if job.number not in self._begun]
         self._started_seconds = time.monotonic()
 
     def run(self) -> int:
@@ -112,11 +117,14 @@ class Runner:
             0: all jobs are done or pruned. 1: a job has failed or was skipped. 130, 143: the sweep was interrupted.
         """
         self._store.set(state="running")
+        take_request(self._store.directory)  # discards a request that an earlier runner did not find
         with self._handling_signals(), self._watching():
             while True:
                 self._start_jobs()
                 for ended in self._launcher.poll(_POLL_SECONDS):
                     self._record(ended)
+                if self._received is not None and self._launcher.outlives_runner:
+                    break
                 self._look_elsewhere()
                 self._say_interrupted()
                 if not self._begun and not self._next_jobs(1) and not (self._elsewhere and self._may_start):
@@ -124,10 +132,23 @@ class Runner:
         return self._end()
 
     def _start_jobs(self) -> None:
+        started = []
         for job in self._next_jobs(self._launcher.num_free):
             if self._received is not None:  # a signal arrived since the last job started
-                return
+                break
             self._start(job)
+            started.append(job)
+        try:
+            places = self._launcher.submit()
+        except SettingError:
+            for job in started:
+                self._store.change(job)
+            self._store.set(state="interrupted")
+            raise
+        for number, where in places.items():
+            self._store.change(self._store.index.jobs[number].with_attempt(where=where))
+        if places:  # a later runner finds the jobs by these texts
+            self._store.flush()
 
     def _next_jobs(self, count: int) -> list[JobEntry]:
         """Return up to ``count`` jobs that can be started now."""
@@ -136,7 +157,7 @@ class Runner:
         waiting = [
             job
             for job in self._store.index.jobs
-            if job.state in _LEFT and job.number not in self._not_to_run and self._may_run(job)
+            if job.state in _WAITING and job.number not in self._not_to_run and self._may_run(job)
         ]
         if len(waiting) < count and self._propose is not None:
             waiting += self._propose(self._store.index, count - len(waiting))
@@ -165,11 +186,12 @@ class Runner:
             resumed_from=newest_checkpoint(run_dir) if has_checkpoint(run_dir) else None,
         )
         self._not_to_run.add(job.number)  # an attempt that is interrupted is not repeated by this runner
-        self._begun[job.number] = time.monotonic()
+        self._begun[job.number] = time.monotonic() if self._is_inline else math.inf  # a process starts later
         self._store.change(replace(job, state="running", error=None, attempts=(*job.attempts, attempt)))
         if self._is_inline:  # if the job kills this process, the next runner must find the attempt
             self._store.flush()
         where = self._launcher.start(job.number)
+        self._begun[job.number] = min(self._begun[job.number], time.monotonic())
         if job.number in self._asked:  # asked before the launcher knew the process
             self._launcher.stop(job.number)
         entry = self._store.index.jobs[job.number]
@@ -181,7 +203,7 @@ class Runner:
         self._begun.pop(job.number, None)
         asked = self._asked.pop(job.number, None)
         run_dir = self._store.directory / job.directory
-        failure = None if asked is None else asked.failure
+        failure = ended.failure if asked is None else asked.failure
         entry = ended_entry(run_dir, job, outcome.exit_code, outcome.error, end=failure)
         is_asked = asked is not None and asked.failure is None
         if entry.state == "failed" and is_asked and outcome.exit_code < 0:  # killed after the grace time
@@ -219,7 +241,7 @@ class Runner:
                     self._store.change(replace(job, state="skipped"))
         jobs = self._store.index.jobs
         states = {job.state for job in jobs}
-        is_left, has_failed = bool(states & {*_LEFT, "running"}), bool(states & _BAD)
+        is_left, has_failed = bool(states & _LEFT), bool(states & _BAD)
         self._store.set(state="interrupted" if is_left else "failed" if has_failed else "done")
         if self._received is not None:
             return 130 if self._received == signal.SIGINT else 143
@@ -228,7 +250,10 @@ class Runner:
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        """After the first signal, ask all jobs to save and end. After the second signal, kill them."""
+        """After the first signal, ask all jobs to save and end. After the second signal, kill them.
+
+        Jobs that outlive this process are not asked, and not killed.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -242,6 +267,9 @@ class Runner:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._is_inline and self._asked:  # the watching thread has sent this signal
             self._launcher.interrupt(signal.Signals(number))
+            return
+        if self._launcher.outlives_runner:
+            self._received = self._received or signal.Signals(number)
             return
         if self._received is not None:
             for job in list(self._begun):

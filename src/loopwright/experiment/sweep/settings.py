@@ -111,8 +111,9 @@ class SweepSettings:
         self._check_devices()
         if self.launcher == "inline" and not self.can_run_inline:
             name = next(name for name, plain in _INLINE.items() if getattr(self, name) not in plain)
+            accepted = "null" if _INLINE[name][0] is None else _INLINE[name][0]
             remedy = "use sweep.launcher=process"
-            raise refuse(name, getattr(self, name), f"{_INLINE[name][0]} with launcher=inline", remedy)
+            raise refuse(name, getattr(self, name), f"{accepted} with launcher=inline", remedy)
         if not isinstance(self.space, Mapping) or not all(isinstance(key, str) for key in self.space):
             raise refuse_type("space", self.space, "a mapping of settings to values in the grammar of -m")
         for name in ("baseline", "columns"):

@@ -31,7 +31,8 @@ def print_plans(sweep: Sweep | None, jobs: Sequence[Job], trust: Trust) -> int:
     if sweep.settings.is_search:
         for _, planned in check_each(jobs[:1], trust, builds_trusted=True):
             assert planned is not None, "every section is built"
-            tell(f"{search_text(sweep, jobs[0].settings.objective_mode)}\n\nA job with the first values\n{planned.text}")
+            space = search_text(sweep, jobs[0].settings.objective_mode)
+            tell(f"{space}\n\nA job with the first values\n{planned.text}")
         return 0
     table = Table("job", "overrides")
     for column in ("steps", "micro-batches", "effective batch", "samples"):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from loopwright.errors import SettingError, refuse
-from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.command_line import CommandLine, shell_line, words_on
 from loopwright.experiment.console.messages import complain, output_width, tell
 from loopwright.experiment.console.options import read_options, split_options
 from loopwright.experiment.gate.trust import Trust
@@ -150,8 +150,10 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
     jobs = read_jobs(options["jobs"], index)
     if is_locked(directory):
         write_request(directory, StopRequest(None if jobs is None else tuple(jobs)))
-        what = "The running jobs" if jobs is None else f"The jobs {', '.join(map(str, jobs))}"
-        tell(f"{what} save and end. To see the sweep: loopwright sweep show {directory}")
+        what = "The running jobs save and end" if jobs is None else f"Job {jobs[0]} saves and ends"
+        if jobs is not None and len(jobs) > 1:
+            what = f"Jobs {', '.join(map(str, jobs))} save and end"
+        tell(f"{what}. To see the sweep: {shell_line(['loopwright', 'sweep', *words_on('show', directory, ())])}")
         return 0
     running = [job for job in index.jobs if job.state == "running" and (jobs is None or job.number in jobs)]
     slurm_ids = [slurm_id for job in running if (slurm_id := open_slurm_id(job)) is not None]
@@ -164,7 +166,9 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
     for job in running:
         write_stop_file(directory / job.directory, INTERRUPT, "sweep stop")
     if running:
-        tell(f"{len(running)} running jobs end after their next validation.")
+        num = len(running)
+        what = "1 running job ends after its" if num == 1 else f"{num} running jobs end after their"
+        tell(f"{what} next validation.")
     else:
         tell("No job of this sweep is running.")
     return 0

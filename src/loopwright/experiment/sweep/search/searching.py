@@ -13,7 +13,7 @@ from loopwright.experiment.jobs.job import compose_jobs
 from loopwright.experiment.rundir.stop_file import PRUNER, write_stop_file
 from loopwright.experiment.sweep.index import JobEntry, SweepIndex
 from loopwright.experiment.sweep.prepare import with_jobs
-from loopwright.experiment.sweep.read_sweep import Sweep
+from loopwright.experiment.sweep.read_sweep import Sweep, config_dir_of
 from loopwright.experiment.sweep.screen.following import RunFollower
 from loopwright.experiment.sweep.search.proposals import RandomSearch, Search, Trial
 from loopwright.experiment.sweep.search.pruning import Pruner, make_pruner
@@ -58,7 +58,7 @@ class Searching:
                 words += seeds[:1] if self._decides_by_first else seeds
         if not words:
             return []
-        with composing(index.config_dir, self._trust.variables) as composer:
+        with composing(config_dir_of(index), self._trust.variables) as composer:
             jobs = compose_jobs(composer, words, self._trust)
         checked = list(check_each(jobs, self._trust, builds_trusted=False))
         extended = with_jobs(self._store.directory, index, self._sweep, checked, self._trust)
