@@ -1,4 +1,4 @@
-"""Settings of a sweep: their overrides are divided from those of the jobs, and no job's configuration has them."""
+"""Settings of a sweep: their overrides are separated from the overrides of the jobs, which lack these settings."""
 
 from __future__ import annotations
 

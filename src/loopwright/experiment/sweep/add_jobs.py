@@ -80,7 +80,7 @@ def _with_factors(group: Group, index: SweepIndex, swept: SweptLine) -> Group:
 
 
 def _merged(recorded: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return the recorded overrides with the values of ``words`` added to those of the same key."""
+    """Return the recorded overrides with the values of ``words`` added to the values of the same key."""
     further = {key_of(override): override for override in parse_overrides(list(words))}
     merged = []
     for override in parse_overrides(list(recorded)):

@@ -23,7 +23,7 @@ class SweptLine:
     """The overrides of a sweep.
 
     Attributes:
-        overrides: all overrides of the jobs, in the order typed; those of ``sweep.space`` come last.
+        overrides: all overrides of the jobs, in the order typed; the entries of ``sweep.space`` come last.
         hydra: overrides of Hydra's own settings, which every job has.
         factors: swept settings other than the seed, in the order typed.
         seeds: seeds of the jobs; empty if the seed is not swept.

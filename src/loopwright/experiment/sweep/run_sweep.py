@@ -40,7 +40,8 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
     """
     world = read_world(os.environ)
     if world.world_size > 1:
-        remedy = f"use device.num_processes={world.world_size} in each job, without {world.launcher}"
+        launcher = world.launcher if world.launcher in ("torchrun", "srun") else "WORLD_SIZE"
+        remedy = f"use device.num_processes={world.world_size} in each job, without {launcher}"
         raise SettingError("-m", f": a sweep starts its own processes; {remedy}.")
     typed = jobs[0].directory
     if typed is not None:

@@ -27,6 +27,7 @@ from loopwright.experiment.sweep.reconcile import (
     is_locked,
     newest_checkpoint,
     now,
+    num_steps_of,
     reconciled_job,
 )
 from loopwright.experiment.sweep.requests import take_request
@@ -317,6 +318,10 @@ class Runner:
                 used = self._launcher.memory_bytes(number) / _GIB
                 if used > settings.memory_gib:
                     self._ask(number, f"out of memory: used {used:.3g} GiB of sweep.memory_gib={settings.memory_gib:g}")
+            if self._store.index.jobs[number].num_steps is None:  # no plan was made before the job began
+                num_steps = num_steps_of(self._store.directory / str(number))
+                if num_steps is not None:
+                    self._store.change_fields(number, num_steps=num_steps)
             if self._watch is not None and number not in self._asked:
                 self._watch(self._store.index.jobs[number])
         for number, asked in list(self._asked.items()):

@@ -147,7 +147,7 @@ class Slurm:
 
     @property
     def outlives_runner(self) -> bool:
-        """Whether the jobs go on when the runner ends: True, except with the local executor."""
+        """Whether the jobs continue when the runner ends: True, except with the local executor."""
         return not self._is_local
 
     def start(self, number: int) -> str:

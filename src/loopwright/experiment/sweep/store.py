@@ -43,6 +43,11 @@ class SweepStore:
         with self._lock:
             self._set(with_results(self._index.with_job(job)))
 
+    def change_fields(self, number: int, **changes: Any) -> None:
+        """Replace fields of the entry of a job. Its other fields keep their current values."""
+        with self._lock:
+            self.change(replace(self._index.jobs[number], **changes))
+
     def set(self, **changes: Any) -> None:
         """Replace fields of the index, such as ``state``."""
         with self._lock:

@@ -158,7 +158,7 @@ class PruningWatch:
         others = [self._read(each) for each in index.jobs if each.group != job.group and each.seed == job.seed]
         if self._pruner.should_prune(curve, others):
             best = index.objective.name
-            reason = f"{best} after step {max(curve):,} was worse than that of other jobs"
+            reason = f"{best} after step {max(curve):,} was worse than in other jobs"
             write_stop_file(self._store.directory / job.directory, PRUNER, reason)
 
     def _curve(self, job: JobEntry) -> dict[int, float]:
