@@ -11,7 +11,7 @@ NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
 OPTIONAL := accelerate lm-eval optuna pandas submitit tensorboard torchmetrics transformers
 
-.PHONY: install train test test-all test-hydra-next test-extras golden check format
+.PHONY: install train sweep test test-all test-hydra-next test-extras golden check format
 
 install: $(STAMP)
 
@@ -23,6 +23,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 train: $(STAMP)
 	$(BIN)/loopwright $(ARGS)
+
+# Six jobs of the default experiment, and a table of their results.
+sweep: $(STAMP)
+	$(BIN)/loopwright -m loop.grad_accum_steps=1,2,4 seed=0,1 $(ARGS)
 
 # The fast tier, for each edit: without the tests marked slow, and with fewer examples of each law.
 test: $(STAMP)
