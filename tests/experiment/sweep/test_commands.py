@@ -210,3 +210,40 @@ def test_a_random_search_that_is_cut_makes_the_same_proposals(cli: Cli, tmp_path
     assert cli("--trust=told", "sweep", "resume", "cut").code == 0
     assert results_of(tmp_path / "straight") == results_of(tmp_path / "cut")
     assert len(index_of(tmp_path / "cut")["groups"]) == 3
+
+
+def test_another_program_runs_the_jobs_of_a_sweep_that_was_only_written(
+    sweep: Cli, cli: Cli, tmp_path: Path, straight: Path
+) -> None:
+    words = ("optimizer.lr=0.1,0.01", "seed=0", "sweep.launcher=none")
+    answer = sweep(*words)
+    expected = "2 jobs were written to s. To run job 0: loopwright --trust=told sweep job s 0\n"
+    assert (answer.code, answer.out) == (0, expected)
+    assert states_of(tmp_path / "s") == ["pending", "pending"]
+    for number in ("0", "1"):
+        assert cli("sweep", "job", "--trust=told", "s", number).code == 0
+    assert cli("sweep", "resume", "--trust=told", "s").code == 0
+    assert states_of(tmp_path / "s") == ["done", "done"]
+    assert [row["weights_sha256"] for row in results_of(tmp_path / "s")] == [
+        results_of(straight)[number]["weights_sha256"] for number in (0, 2)
+    ]
+    assert (tmp_path / "s" / "curves.png").exists() and (tmp_path / "s" / "best.yaml").exists()
+
+
+def test_a_sweep_that_was_only_written_needs_a_launcher_to_continue(sweep: Cli, cli: Cli) -> None:
+    sweep("sweep.launcher=none")
+    answer = cli("sweep", "resume", "--trust=told", "s")
+    expected = "sweep.launcher='none': expected a launcher that starts jobs; use sweep.launcher=process.\n"
+    assert (answer.code, answer.out, answer.err) == (2, "", expected)
+
+
+def test_the_best_file_of_a_search_contains_the_experiment(cli: Cli, tmp_path: Path) -> None:
+    search = ("sweep.search=random", "sweep.num_proposals=2", "optimizer.lr=0.1,0.01", "hydra.sweep.dir=s")
+    assert cli("-m", "loop.max_steps=1", "data.num_workers=0", *search).code == 0
+    assert "  - digits\n" in (tmp_path / "s" / "best.yaml").read_text()
+
+
+def test_each_verb_of_a_sweep_prints_the_help(cli: Cli) -> None:
+    for words in (("sweep",), ("sweep", "show"), ("sweep", "resume", "s", "sweep.num_parallel=2")):
+        answer = cli(*words, "--help")
+        assert (answer.code, answer.err) == (0, "") and answer.out.startswith("loopwright sweep WHAT DIR")

@@ -163,7 +163,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         raise SettingError("--multirun", f": cannot be used with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
-    if action != "completion":
+    if action not in ("completion", "help"):
         overrides = [_with_quotes(word) for word in overrides]
         _check_split_list(overrides)
         for word in overrides:

@@ -39,8 +39,10 @@ class StopFile(Callback):
         self._directory = directory
 
     def on_validate_end(self, trainer: Trainer, model: nn.Module, loop: LoopCallback) -> None:
-        """Stop or interrupt the fit if the file exists."""
-        if trainer.plan is None or not os.path.lexists(self._directory / STOP_FILE):
+        """Stop or interrupt the fit if the file exists. After the last step, the fit ends by itself."""
+        if trainer.plan is None or trainer.global_step >= trainer.plan.stop_step:
+            return
+        if not os.path.lexists(self._directory / STOP_FILE):
             return
         by, reason = read_stop_file(self._directory)
         if by == PRUNER:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loopwright.device import count_devices, deterministic_workspace
-from loopwright.errors import SaveError, SettingError
-from loopwright.experiment.compose.overrides import parse_overrides
+from loopwright.errors import SettingError, refuse
 from loopwright.experiment.console.command_line import shell_line, words_on
-from loopwright.experiment.console.help_text import config_groups
-from loopwright.experiment.console.messages import complain, one_line_of, output_width, tell
+from loopwright.experiment.console.messages import complain, output_width, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.recorded import read_recorded
-from loopwright.experiment.sweep.factors import plain_value
 from loopwright.experiment.sweep.index import JobEntry, SweepIndex
 from loopwright.experiment.sweep.launchers import Inline, Launcher, Processes
-from loopwright.experiment.sweep.one_job import read_choices
-from loopwright.experiment.sweep.pictures.draw import draw_sweep
 from loopwright.experiment.sweep.read_sweep import Sweep
+from loopwright.experiment.sweep.result_writer import ResultWriter
 from loopwright.experiment.sweep.runner import Runner
 from loopwright.experiment.sweep.screen.following import num_jobs_of
 from loopwright.experiment.sweep.screen.lines import head, logged_line
@@ -34,16 +29,12 @@ from loopwright.experiment.sweep.slots import make_slots
 from loopwright.experiment.sweep.slurm import make_slurm
 from loopwright.experiment.sweep.slurm_executor import LOCAL
 from loopwright.experiment.sweep.slurm_queue import open_slurm_ids
-from loopwright.experiment.sweep.store import SweepStore, opened_store
+from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.sweep_log import SweepLog
-from loopwright.experiment.sweep.tables.best_file import BestFileSettings
-from loopwright.experiment.sweep.tables.result_files import write_tables
 from loopwright.experiment.sweep.tables.results_table import results_text
-from loopwright.shipped import conf_dir
 
 _CPU = "cpu"
 _KINDS = {"gpu": "cuda"}  # torch's names of kinds of devices
-_log = logging.getLogger("loopwright")
 
 
 def carry_on(
@@ -84,7 +75,7 @@ def carry_on(
         log.write(beginning)
         with Screen(lambda: store.index, directory, stream=sys.stdout) as screen:
             searching = Searching(store, sweep, trust) if settings.is_search else None
-            tables = _Tables(store, threads, _best_file(store), None if searching is None else searching.write_log)
+            results = ResultWriter(store, threads, None if searching is None else searching.write_log)
 
             def say(message: str) -> None:
                 screen.say(message)
@@ -93,7 +84,7 @@ def carry_on(
             def on_end(entry: JobEntry) -> None:
                 screen.job_ended(entry)
                 log.write(logged_line(store.index, entry))
-                tables.update()
+                results.update()
 
             pruning = pruning_watch(store, settings.pruner)
             runner = Runner(
@@ -108,9 +99,7 @@ def carry_on(
                 taken=taken,
             )
             code = runner.run()
-        store.flush()
-        tables.write()
-        _draw(store)
+        results.finish()
         is_said = sys.stdout.isatty() or is_same_output(sys.stdout, sys.stderr)  # the screen has printed the errors
         text = results_text(store.index, str(directory), width=output_width(), with_failures=not is_said)
         tell(text, wraps=False)
@@ -143,63 +132,17 @@ def _device_of(config: Mapping[str, Any]) -> tuple[str, int, int]:
     return str(device.get("kind", _CPU)), device.get("num_threads") or 1, device.get("num_processes") or 1
 
 
-class _Tables:
-    """Writes the tables of a sweep after each tenth of its jobs.
-
-    Args:
-        store: index of the sweep.
-        num_threads: number of threads of the jobs.
-        best_file: facts about the configuration.
-        write_log: function that writes the journal of a search; None: there is none.
-    """
-
-    def __init__(
-        self, store: SweepStore, num_threads: int, best_file: BestFileSettings, write_log: Callable[[], None] | None
-    ) -> None:
-        self._store = store
-        self._num_threads = num_threads
-        self._best_file = best_file
-        self._write_log = write_log
-        self._num_ended = 0
-
-    def update(self) -> None:
-        """Write the tables if a further tenth of the jobs has ended."""
-        self._num_ended += 1
-        if self._num_ended % max(1, len(self._store.index.jobs) // 10) == 0:
-            self.write()
-
-    def write(self) -> None:
-        """Write the tables. An error is only logged, because all results are recorded."""
-        try:
-            directory, index = self._store.directory, self._store.index
-            write_tables(directory, index, num_threads=self._num_threads, best_file=self._best_file)
-            if self._write_log is not None:
-                self._write_log()
-        except (OSError, SaveError) as error:
-            _log.warning("The tables of the sweep cannot be written: %s", one_line_of(error))
-
-
-def _best_file(store: SweepStore) -> BestFileSettings:
-    """Return what the file of the best group needs to know about the configuration."""
-    index = store.index
-    directories = [conf_dir(), *([] if index.config_dir is None else [Path(index.config_dir)])]
-    choices = read_choices(store.directory / "0") if index.jobs else {}
-    experiment = choices.get("experiment") if isinstance(choices, dict) else None
-    return BestFileSettings(
-        read_value=lambda word: plain_value(parse_overrides([word])[0]),
-        groups=tuple(config_groups(directories)),
-        experiment=experiment if isinstance(experiment, str) and experiment != "null" else None,
-    )
-
-
 def _launcher(
     directory: Path, settings: SweepSettings, device: tuple[str, int, int], trust: Trust, taken: Mapping[int, str]
 ) -> tuple[SweepSettings, Launcher]:
     """Return the settings with the chosen launcher, and the launcher. ``taken`` are the jobs still in Slurm."""
     kind, threads, num_processes = device
     chosen = settings.launcher
+    if chosen == "none":
+        raise refuse("sweep.launcher", chosen, "a launcher that starts jobs", "use sweep.launcher=process")
     if chosen == "auto":
-        chosen = "inline" if kind == _CPU and settings.can_run_inline else "process"
+        is_serial = settings.can_run_inline and settings.num_parallel != "auto"
+        chosen = "inline" if kind == _CPU and is_serial else "process"
     settings = replace(settings, launcher=chosen)
     if taken and (chosen != "slurm" or settings.slurm.executor == LOCAL):
         problem = f"={chosen}: {len(taken)} jobs of this sweep are still in Slurm; use sweep.launcher=slurm"
@@ -233,10 +176,3 @@ def _warn_about_threads(threads: int, num_parallel: int, kind: str) -> None:
     if kind == _CPU and num_parallel > 1 and threads * num_parallel > num_cores:
         problem = f"{num_parallel} jobs at a time with {threads} threads each on {num_cores} cores"
         complain(f"{problem}: use device.num_threads={max(1, num_cores // num_parallel)}, or fewer jobs at a time.")
-
-
-def _draw(store: SweepStore) -> None:
-    try:
-        draw_sweep(store.directory, store.index)
-    except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
-        _log.warning("The pictures of the sweep cannot be drawn: %s", one_line_of(error))

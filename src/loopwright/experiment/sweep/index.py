@@ -23,6 +23,8 @@ from loopwright.regular_files import replace_file
 SCHEMA = 1
 INDEX_FILE = "sweep.json"
 ENDED = ("done", "pruned", "failed", "skipped")
+LEFT = {"pending", "interrupted", "running"}  # a process that has outlived its runner may still run a job
+BAD = {"failed", "skipped"}
 GOOD = ("done", "pruned")  # states of jobs that have a result
 _STATES = ("pending", "running", "interrupted", *ENDED)
 _SWEEP_STATES = ("running", "done", "failed", "interrupted")
@@ -227,6 +229,12 @@ def with_results(index: SweepIndex) -> SweepIndex:
         mean, deviation = mean_and_deviation([value for value in values if value is not None])
         groups.append(replace(group, num_done=len(values), mean=mean, deviation=deviation))
     return replace(index, groups=tuple(groups), best=_best(groups, by_group, index.objective.mode))
+
+
+def state_of(jobs: Sequence[JobEntry]) -> str:
+    """Return the state of a sweep whose runner ends now: "interrupted", "failed" or "done"."""
+    states = {job.state for job in jobs}
+    return "interrupted" if states & LEFT else "failed" if states & BAD else "done"
 
 
 def has_result(job: JobEntry) -> bool:

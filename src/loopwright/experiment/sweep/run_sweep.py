@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loopwright.device import read_world
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import CommandLine, shell_line, words_on
+from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import check_each
 from loopwright.experiment.jobs.job import Job
@@ -17,10 +19,11 @@ from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.sweep.add_jobs import further_values, job_words
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.disk_space import warn_about_space
-from loopwright.experiment.sweep.index import INDEX_FILE, read_index
+from loopwright.experiment.sweep.index import INDEX_FILE, SweepIndex, read_index
 from loopwright.experiment.sweep.prepare import common_objective, make_index, typed_words, with_jobs
 from loopwright.experiment.sweep.read_sweep import Sweep, recorded_sweep
 from loopwright.experiment.sweep.reconcile import reconciled
+from loopwright.experiment.sweep.store import opened_store
 
 _DIRECTORY = "hydra.sweep.dir"
 
@@ -50,14 +53,25 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
     checked = list(check_each(jobs, trust, builds_trusted=False))
     gc.collect()  # frees objects of the checks that are in reference cycles
     objective = common_objective([job for job, _ in checked])
-    check_runnable(sweep, checked[0][0].config, objective.mode, trust)
+    if sweep.settings.launcher != "none":
+        check_runnable(sweep, checked[0][0].config, objective.mode, trust)
     name = jobs[0].settings.name
     directory = allocate(name, is_sweep=True) if typed is None else use(_DIRECTORY, typed)
     warn_about_space(checked[0][0], sweep.num_jobs, directory, trust)
     index = make_index(line, name, sweep, objective, str(Path.cwd()))
     if not sweep.settings.is_search:
         index = with_jobs(directory, index, sweep, checked, trust)
+    if sweep.settings.launcher == "none":
+        return _leave(directory, index, line.permissions)
     return carry_on(directory, index, sweep, trust, first_config=checked[0][0].config)
+
+
+def _leave(directory: Path, index: SweepIndex, permissions: Sequence[str]) -> int:
+    """Write the index of a sweep whose jobs another program starts, and print the command of a job."""
+    with opened_store(directory, replace(index, state="interrupted")):
+        words = ["loopwright", *permissions, "sweep", "job", str(directory), "0"]
+        tell(f"{len(index.jobs)} jobs were written to {directory}. To run job 0: {shell_line(words)}")
+    return 0
 
 
 def _refuse_sweep(directory: Path, sweep: Sweep, permissions: Sequence[str]) -> None:

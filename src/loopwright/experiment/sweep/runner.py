@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from loopwright.errors import SaveError, SettingError
-from loopwright.experiment.sweep.index import Attempt, JobEntry, SweepIndex
+from loopwright.experiment.sweep.index import BAD, LEFT, Attempt, JobEntry, SweepIndex, state_of
 from loopwright.experiment.sweep.launchers import EndedJob, Launcher
 from loopwright.experiment.sweep.reconcile import (
     ended_entry,
@@ -39,8 +39,6 @@ _WATCH_SECONDS = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _MINUTE = 60.0
 _WAITING = {"pending", "interrupted"}
-_LEFT = {*_WAITING, "running"}  # a process that has outlived its runner may still run a job
-_BAD = {"failed", "skipped"}
 _GIB = float(1 << 30)
 _log = logging.getLogger("loopwright")
 
@@ -241,13 +239,11 @@ class Runner:
                 if job.state == "pending" and not job.attempts and self._may_run(job):
                     self._store.change(replace(job, state="skipped"))
         jobs = self._store.index.jobs
-        states = {job.state for job in jobs}
-        is_left, has_failed = bool(states & _LEFT), bool(states & _BAD)
-        self._store.set(state="interrupted" if is_left else "failed" if has_failed else "done")
+        self._store.set(state=state_of(jobs))
         if self._received is not None:
             return 130 if self._received == signal.SIGINT else 143
         own = {job.state for job in jobs if self._may_run(job)}
-        return 143 if self._is_stopped else 1 if own & (_LEFT | _BAD) else 0
+        return 143 if self._is_stopped else 1 if own & (LEFT | BAD) else 0
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:

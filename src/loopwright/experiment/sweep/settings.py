@@ -9,7 +9,7 @@ from typing import Any
 
 from loopwright.errors import SettingError, check_count, did_you_mean, refuse, refuse_type
 
-LAUNCHERS = ("auto", "inline", "process", "slurm")
+LAUNCHERS = ("auto", "inline", "process", "slurm", "none")
 SEARCHES = ("auto", "grid", "random", "tpe")
 PRUNERS = ("none", "median", "percentile", "hyperband")
 EXECUTORS = ("slurm", "local")
@@ -120,6 +120,8 @@ class SweepSettings:
             value = getattr(self, name)
             if not _is_words(value) and not (name == "baseline" and value is None):
                 raise refuse_type(name, value, "a list of words")
+        if self.is_search and self.launcher == "none":
+            raise refuse("launcher", self.launcher, "another launcher with a search", "its jobs follow from results")
         if self.is_search and self.num_proposals is None:
             raise SettingError("num_proposals", f": expected a number of groups with search={self.search}.")
         if not self.is_search and self.num_proposals is not None:

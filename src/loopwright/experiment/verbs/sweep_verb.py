@@ -17,13 +17,15 @@ from loopwright.experiment.sweep.add_jobs import added_index
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
-from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index, state_of
 from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
 from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
 from loopwright.experiment.sweep.reconcile import has_checkpoint, is_locked, reconciled
 from loopwright.experiment.sweep.requests import StopRequest, write_request
+from loopwright.experiment.sweep.result_writer import ResultWriter
 from loopwright.experiment.sweep.slurm import settled
 from loopwright.experiment.sweep.slurm_queue import open_slurm_id, open_slurm_ids, stop_in_slurm
+from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.tables.results_table import results_text
 from loopwright.run_lock import hold
 
@@ -70,7 +72,9 @@ def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust:
     sweep = recorded_sweep(index)
     limit = sweep.settings.num_proposals or 0
     if not left and not open_slurm_ids(index) and (not sweep.settings.is_search or len(index.groups) >= limit):
-        tell(results_text(index, str(directory), width=output_width()), wraps=False)
+        with opened_store(directory, replace(index, state=state_of(jobs))) as store:
+            ResultWriter(store, None).finish()  # another program may have run the jobs
+        tell(results_text(store.index, str(directory), width=output_width()), wraps=False)
         tell("Nothing is left to do.")
         return 1 if any(job.state == "failed" for job in jobs) else 0
     for job in left:
