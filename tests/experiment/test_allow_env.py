@@ -117,6 +117,7 @@ def test_printed_configurations_and_plans_are_masked(project: Path, cli: Cli, wo
         assert "token: ${oc.env:LW_TEST_TOKEN}" in answer.out
 
 
+@pytest.mark.slow
 def test_a_sweep_records_the_flag_in_each_job(project: Path, cli: Cli) -> None:
     answer = cli("-m", *WORDS, *ALLOW, "optimizer.lr=0.1,0.2", "hydra.sweep.dir=sweep")
     assert answer.code == 0, answer.err

@@ -99,9 +99,8 @@ def test_each_job_of_a_sweep_has_its_own_determinism(
     half = len(seen) // 2
     assert seen == [expected[0]] * half + [expected[1]] * half and half >= 3
     seen.clear()
-    assert at_opening == [
-        ":4096:8"
-    ]  # jobs with the same device share its check; cuBLAS reads the variable only once in a process
+    # The checks of the jobs share one device, and each job opens its own. cuBLAS reads the variable only once.
+    assert at_opening == [":4096:8" if jobs == "true,false" else None, ":4096:8", ":4096:8"]
     assert VARIABLE not in os.environ and not torch.are_deterministic_algorithms_enabled()
 
 

@@ -69,6 +69,7 @@ def test_other_steps_are_refused_on_a_resume(words: list[str], said: str, cli: C
     assert answer.code == 2 and said in answer.err
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_count_their_own_epochs(cli: Cli, tmp_path: Path) -> None:
     words = [word for word in EPOCHS if not word.startswith("checkpoint")]
     answer = cli("-m", *small_run("loop.grad_accum_steps=1,2", "checkpoint.every_n_steps=null", *words))

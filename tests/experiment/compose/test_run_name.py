@@ -47,6 +47,7 @@ def test_the_name_is_recorded_and_names_the_folder(cli: Cli, tmp_path: Path) -> 
     assert {path.parent.name for path in run_dirs(tmp_path)} == {"digits-cnn"}
 
 
+@pytest.mark.slow
 def test_a_swept_group_adds_nothing(cli: Cli, tmp_path: Path) -> None:
     words = [word for word in SMALL if not word.startswith("model.")]
     assert cli("-m", *words, "model=mlp,cnn").code == 0

@@ -33,6 +33,7 @@ def said(project: Path) -> str:
     return f"loopwright: configuration directory of {project / 'pyproject.toml'}: conf\n"
 
 
+@pytest.mark.slow
 def test_its_options_are_found_as_with_the_flag(project: Path, cli: Cli) -> None:
     typed = cli("--config-dir", "conf", "config", "model=mine")
     assert typed.err == ""

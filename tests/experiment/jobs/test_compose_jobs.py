@@ -62,6 +62,7 @@ def test_many_jobs_equal_jobs_that_are_composed_alone(composer: Composer, num_co
     assert jobs[0].config["model"] is jobs[-1].config["model"]
 
 
+@pytest.mark.slow
 def test_a_wrong_job_of_many_gets_the_error_of_a_composition_in_full(composer: Composer) -> None:
     wrong = [*MANY[:-2], ["optimizer.lrr=1"], ["optimizer.lr=1", "seed=-3"]]
     line = error_of(composer, wrong)
@@ -78,6 +79,7 @@ def test_a_mistake_in_every_job_is_named_once_and_few_jobs_are_composed(
     assert num_composed[0] <= 30
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_value_is_confirmed_once(composer: Composer, num_composed: list[int]) -> None:
     assert error_of(composer, [[*words[:2], "seed=-1"] for words in MANY]).startswith("seed=-1: expected")
     assert num_composed[0] < 50

@@ -125,6 +125,7 @@ def test_a_run_without_the_unit_of_its_metric_can_be_validated(cli: Cli, files: 
     assert cli("loop=validation", "ckpt_path=run", *PRICES, *QUICK[1:]).code == 0
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_gets_its_own_values(cli: Cli, files: Path) -> None:
     answer = cli("-m", "data=csv", "data.path=kinds.csv", "data.target=kind,city", "hydra.sweep.dir=sweep", *QUICK)
     assert answer.code == 0, answer.err

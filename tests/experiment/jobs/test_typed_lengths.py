@@ -128,6 +128,7 @@ def test_the_plan_follows_the_files_of_the_user(words: list[str], num_steps: int
     assert file is None or f": {file} sets loop." in answer.out
 
 
+@pytest.mark.slow
 def test_the_result_is_recorded_in_each_job_of_a_sweep(cli: Cli, tmp_path: Path) -> None:
     words = [word for word in small_run() if not word.startswith("loop.max_steps=")]
     answer = cli("-m", "loop.num_epochs=1,2", *words)

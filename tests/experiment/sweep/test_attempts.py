@@ -50,6 +50,7 @@ def test_a_job_in_this_process_ends_at_its_time_limit(
     assert job["attempts"][0]["exit_code"] == 143
 
 
+@pytest.mark.slow
 def test_only_the_named_jobs_are_retried_from_the_start(cli: Cli, swept: Path, straight: Path) -> None:
     for number in (0, 2, 3):
         as_failed(swept, number, keeps=1)

@@ -230,6 +230,7 @@ def test_another_program_runs_the_jobs_of_a_sweep_that_was_only_written(
     assert (tmp_path / "s" / "curves.png").exists() and (tmp_path / "s" / "best.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_only_written_needs_a_launcher_to_continue(sweep: Cli, cli: Cli) -> None:
     sweep("sweep.launcher=none")
     answer = cli("sweep", "resume", "--trust=told", "s")
@@ -237,6 +238,7 @@ def test_a_sweep_that_was_only_written_needs_a_launcher_to_continue(sweep: Cli, 
     assert (answer.code, answer.out, answer.err) == (2, "", expected)
 
 
+@pytest.mark.slow
 def test_the_best_file_of_a_search_contains_the_experiment(cli: Cli, tmp_path: Path) -> None:
     search = ("sweep.search=random", "sweep.num_proposals=2", "optimizer.lr=0.1,0.01", "hydra.sweep.dir=s")
     assert cli("-m", "loop.max_steps=1", "data.num_workers=0", *search).code == 0

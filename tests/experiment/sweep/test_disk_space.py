@@ -13,7 +13,7 @@ from command import Answer
 WORDS = ("data=synthetic", "data.num_train=24", "data.num_val=8", "model.hidden=[4]", "loop.max_steps=1", "seed=0,1")
 
 
-@pytest.mark.parametrize(("free", "is_warned"), [(29_000, True), (30_000, False)])
+@pytest.mark.parametrize(("free", "is_warned"), [(29_000, True), pytest.param(30_000, False, marks=pytest.mark.slow)])
 def test_too_little_space_for_all_checkpoints_is_said_once(
     cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, free: int, is_warned: bool
 ) -> None:

@@ -43,6 +43,7 @@ def check_equal(cli: Cli, directory: Path, straight: Path) -> None:
         pytest.param("interrupt_twice", 130, "step_00000002", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_an_interrupted_sweep_ends_like_a_straight_one(
     cli: Cli, sweep: Cli, straight: Path, tmp_path: Path, how: str, code: int, resumed_from: str
 ) -> None:

@@ -162,7 +162,7 @@ class Replicated:
             unused = self._settings.unused_parameters
             self._wrapped = DistributedDataParallel(_Callee(self._model), find_unused_parameters=unused, **options)
             _fix_order(self._wrapped, trained)
-        self.equalise_buffers()
+        copy_from_first(self._model.buffers(), self.ranks.rank)
         return self._wrapped
 
 

@@ -64,7 +64,8 @@ def carry_on(
     kind, threads, num_processes = _device_of(config)
     taken = open_slurm_ids(index)
     settings, launcher = _launcher(directory, sweep.settings, (kind, threads, num_processes), trust, taken)
-    with opened_store(directory, index) as store, deterministic_workspace(is_needed=bool(config.get("deterministic"))):
+    is_deterministic = _is_deterministic(index, config)
+    with opened_store(directory, index) as store, deterministic_workspace(is_needed=is_deterministic):
         num_parallel = launcher.num_free
         if launcher.outlives_runner:
             num_parallel = min(num_parallel, settings.slurm.max_parallel, num_jobs_of(store.index))
@@ -124,6 +125,12 @@ def check_runnable(sweep: Sweep, config: Mapping[str, Any], mode: str, trust: Tr
     _launcher(Path(), sweep.settings, _device_of(config), trust, {})
     if sweep.settings.is_search:
         make_search(sweep, mode)
+
+
+def _is_deterministic(index: SweepIndex, config: Mapping[str, Any]) -> bool:
+    """Return whether any job is deterministic. cuBLAS reads the setting of its workspace only once in a process."""
+    words = {word.lower() for job in index.jobs for word in job.overrides}
+    return bool(config.get("deterministic")) or "deterministic=true" in words
 
 
 def _device_of(config: Mapping[str, Any]) -> tuple[str, int, int]:
