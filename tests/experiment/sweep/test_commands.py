@@ -249,3 +249,24 @@ def test_each_verb_of_a_sweep_prints_the_help(cli: Cli) -> None:
     for words in (("sweep",), ("sweep", "show"), ("sweep", "resume", "s", "sweep.num_parallel=2")):
         answer = cli(*words, "--help")
         assert (answer.code, answer.err) == (0, "") and answer.out.startswith("loopwright sweep WHAT DIR")
+
+
+def test_a_setting_that_no_override_named_becomes_a_factor(cli: Cli, swept: Path) -> None:
+    """The jobs that are there have the configuration's value of it, so they form groups of their own."""
+    assert cli("--trust=told", "sweep", "add", "s", "loop.eval_steps=1").code == 0
+    index = index_of(swept)
+    assert [factor["key"] for factor in index["factors"]][-1] == "loop.eval_steps"
+    values = [(group["values"].get("loop.eval_steps"), group["num_done"]) for group in index["groups"]]
+    assert {number for value, number in values if value is None} == {2} == {number for value, number in values if value}
+    assert len({json.dumps(group["values"], sort_keys=True) for group in index["groups"]}) == len(values)
+    again = cli("--trust=told", "sweep", "add", "s", "loop.eval_steps=null")
+    assert (again.code, again.err) == (2, "loop.eval_steps=null: the sweep has these jobs already; nothing is added.\n")
+
+
+def test_all_jobs_of_a_sweep_have_the_same_number_of_threads(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter([2, 1, 1])
+    monkeypatch.setattr("loopwright.experiment.jobs.check.choose_num_threads", lambda *_: next(numbers))
+    words = small_run("model.hidden=[4],[5]", "hydra.sweep.dir=s", "loop.max_steps=1")
+    assert cli("-m", *words).code == 0
+    threads = [yaml.safe_load(Path("s", number, "config.yaml").read_text())["device"]["num_threads"] for number in "01"]
+    assert threads == [2, 2]

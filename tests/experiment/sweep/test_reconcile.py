@@ -160,7 +160,7 @@ SUMMARIES: list[tuple[dict[str, Any], int | None, str, str, str | None]] = [
     ({"state": "interrupted"}, 130, "pending", "interrupted", None),
     ({"state": "running"}, -9, "failed", "killed by SIGKILL", "killed by SIGKILL"),
     ({"state": "running"}, 130, "pending", "interrupted", None),
-    ({"state": "running"}, 1, "failed", "raised", "exit code 1"),
+    ({"state": "running"}, 1, "failed", "ended with exit code 1", "ended with exit code 1"),
     ({}, 2, "failed", "raised", "exit code 2"),
 ]
 

@@ -124,11 +124,16 @@ def check_jobs(jobs: Sequence[Job], trust: Trust) -> list[Job]:
     return [job for job, _ in check_each(jobs, trust, builds_trusted=False)]
 
 
-def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> Iterator[tuple[Job, JobPlan | None]]:
+def check_each(
+    jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool, num_threads: int | None = None
+) -> Iterator[tuple[Job, JobPlan | None]]:
     """Check the jobs of a sweep one after another. Yield each job, with a seed and a number of threads, and its plan.
 
     The plan is None if ``builds_trusted`` is False and a section of the job names a class of a trusted package. A job
     with an invalid setting is not yielded; the error is raised after the last job has been checked.
+
+    All jobs whose configuration sets no number of threads get the same number: ``num_threads``, or the number that
+    suits the first job.
 
     Raises:
         SettingError: for invalid settings. If there are several jobs, the message names the problems of all jobs, and
@@ -138,7 +143,8 @@ def check_each(jobs: Sequence[Job], trust: Trust, *, builds_trusted: bool) -> It
     checker, errors = JobChecker(trust, builds_trusted=builds_trusted), JobErrors()
     for index, job in enumerate(jobs):
         try:
-            settled = settle(job, checker)
+            settled = settle(job, checker, num_threads)
+            num_threads = num_threads or settled.num_threads
             with applied(settled):
                 settled = checker.fill(settled)
                 plan = _plan_of(checker.check(settled))

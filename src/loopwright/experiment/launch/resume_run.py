@@ -53,7 +53,11 @@ def resume_run(
         CheckpointError: if the run has no valid checkpoint, or if another process uses the directory.
     """
     summary = read_summary(directory)
-    make_job = partial(resumed_job, config, overrides, trust)
+
+    def make_job(checkpoint: str, located: dict[str, Any]) -> Job:
+        job = resumed_job(config, overrides, trust, checkpoint, located)
+        return replace(job, located=_without_progress(job.located)) if is_quiet else job
+
     with joined(config["device"], trust) as ranks:
         with opened(directory, trust) if ranks.world_size == 1 else nullcontext():
             checkpoint = Path(ranks.share_bytes(None if ranks.rank else os.fsencode(resolve(directory))).decode())
@@ -117,8 +121,7 @@ def begin_run(
         located, _ = expand_recorded(located, trust.variables)
         job = make_recorded_job(dict(config), overrides, trust)
         sections = {name: located.get(name) for name in _BUILT}
-        if is_quiet:
-            sections["loggers"] = without_progress(sections["loggers"])
+        sections = _without_progress(sections) if is_quiet else sections
         return replace(job, located=sections, chosen=chosen_in(chosen), notes=tuple(notes))
 
     with joined(config["device"], trust) as ranks, checked_again(make_job, config, {"cwd": cwd}, trust) as ready:
@@ -129,6 +132,10 @@ def begin_run(
         if starts_processes(request.job, ranks):
             request = replace(request, objects=None, words=process_words)
         return run_job(request, ranks)
+
+
+def _without_progress(sections: Mapping[str, Any]) -> dict[str, Any]:
+    return {**sections, "loggers": without_progress(sections["loggers"])}
 
 
 def resumed_job(

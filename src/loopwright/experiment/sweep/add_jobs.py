@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from loopwright.errors import SettingError
-from loopwright.experiment.compose.composer import composing
+from loopwright.experiment.compose.composer import Composer, composing
 from loopwright.experiment.compose.overrides import parse_overrides, sweep_words
 from loopwright.experiment.gate.masking import masking
 from loopwright.experiment.gate.trust import Trust
@@ -16,10 +18,19 @@ from loopwright.experiment.jobs.check import check_each
 from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.recorded import differences, read_recorded
 from loopwright.experiment.rundir.writer import config_text
-from loopwright.experiment.sweep.factors import SweptLine, key_of, read_swept_line, spelled_values, without_globs
+from loopwright.experiment.sweep.factors import (
+    SEED,
+    SweptLine,
+    key_of,
+    plain_value,
+    read_swept_line,
+    spelled_values,
+    without_globs,
+    word_of,
+)
 from loopwright.experiment.sweep.index import Group, SweepIndex
 from loopwright.experiment.sweep.prepare import label_of, with_jobs
-from loopwright.experiment.sweep.read_sweep import Sweep, config_dir_of, own_values_of, recorded_sweep
+from loopwright.experiment.sweep.read_sweep import Sweep, config_dir_of, own_values_at, own_values_of, recorded_sweep
 
 _MAX_DIFFERENCES = 5
 
@@ -51,10 +62,13 @@ def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust:
     settings, _ = sweep_words(index.overrides)
     recorded = [*sweep.swept.hydra, *sweep.swept.overrides]  # includes the values in the setting `sweep.space`
     with composing(config_dir_of(index), trust.variables) as composer:
-        overrides = _merged(recorded, words)
+        own = _own_words(composer, recorded, words)
+        overrides = _merged([*recorded, *own], words)
         swept = read_swept_line(overrides, sweep.settings.space, composer.loader)
-        known = {tuple(sorted(job.overrides)) for job in index.jobs}
-        further = [each for each in swept.grid(composer.loader) if job_words(each) not in known]
+        groups = tuple(_with_factors(group, index, swept, own) for group in index.groups)
+        known = {_identity(groups[job.group].values, job.seed) for job in index.jobs}
+        seed = index.jobs[0].seed  # of all jobs, if no override sets it
+        further = [each for each in swept.grid(composer.loader) if _identity_of(each, swept, seed) not in known]
         if not further:
             raise SettingError(" ".join(words), ": the sweep has these jobs already; nothing is added.")
         before = [list(job.overrides) for job in index.jobs]
@@ -63,7 +77,7 @@ def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust:
     checked = list(check_each(jobs, trust, builds_trusted=False))
     _refuse_changes(directory, index, [job for job, _ in checked[: len(before)]], trust)
     index = replace(index, factors=swept.factors, overrides=(*settings, *overrides), own_values=own_values)
-    index = replace(index, groups=tuple(_with_factors(group, index, swept) for group in index.groups))
+    index = replace(index, groups=groups)
     extended = with_jobs(directory, index, recorded_sweep(index), checked[len(before) :], trust)
     return extended, [job.number for job in extended.jobs[len(before) :]]
 
@@ -73,10 +87,37 @@ def job_words(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(word for word in words if not word.startswith("hydra.")))
 
 
-def _with_factors(group: Group, index: SweepIndex, swept: SweptLine) -> Group:
+def _own_words(composer: Composer, recorded: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return overrides with the configuration's values of settings that become factors, such as ``optimizer.lr=0.003``.
+
+    Raises:
+        SettingError: for a setting that the configuration lacks, because the existing jobs have no value of it.
+    """
+    known = {key_of(override) for override in parse_overrides(list(recorded))}
+    added = {key_of(override): override for override in parse_overrides(list(words))}
+    values = own_values_at(composer, recorded, [key for key in added if key not in (*known, SEED)])
+    for key, override in added.items():
+        if override.is_add() and key not in (*known, *values):
+            raise SettingError(key, ": the jobs of this sweep have no value of it; start a new sweep.")
+    return [word_of(key, value) for key, value in values.items()]
+
+
+def _with_factors(group: Group, index: SweepIndex, swept: SweptLine, own: Sequence[str]) -> Group:
     """Return a group with the values of all factors. A setting that all jobs had alike may have become a factor."""
-    overrides = index.jobs_of(group.number)[0].overrides
+    overrides = [*index.jobs_of(group.number)[0].overrides, *own]
+    typed = {key_of(override) for override in parse_overrides(overrides)}
+    overrides += [word_of(key, value) for key, value in group.values.items() if key not in typed]
     return replace(group, values=swept.values_of(overrides), label=label_of(overrides, swept.factors))
+
+
+def _identity_of(words: Sequence[str], swept: SweptLine, seed: int) -> str:
+    """Return a text that differs for any two jobs of a sweep. ``seed`` is used if no override sets the seed."""
+    typed = [plain_value(each) for each in parse_overrides(list(words)) if key_of(each) == SEED]
+    return _identity(swept.values_of(words), typed[0] if typed else seed)
+
+
+def _identity(values: Mapping[str, Any], seed: Any) -> str:
+    return json.dumps([values, seed], sort_keys=True)
 
 
 def _merged(recorded: Sequence[str], words: Sequence[str]) -> list[str]:

@@ -75,7 +75,7 @@ def carry_on(
         tell(beginning)
         log.write(beginning)
         with Screen(lambda: store.index, directory, stream=sys.stdout) as screen:
-            searching = Searching(store, sweep, trust) if settings.is_search else None
+            searching = Searching(store, sweep, trust, threads) if settings.is_search else None
             results = ResultWriter(store, threads, None if searching is None else searching.write_log)
 
             def say(message: str) -> None:

@@ -17,6 +17,7 @@ from loopwright.experiment.sweep.index import Factor, SweepIndex
 from loopwright.experiment.sweep.search.proposals import check_space
 from loopwright.experiment.sweep.settings import SweepSettings, read_sweep_settings
 
+_MISSING = object()
 _HYDRA_SETTINGS: Mapping[str, str] = {
     "hydra/launcher": "sweep.launcher=process, or sweep.launcher=slurm",
     "hydra.launcher": "the settings under sweep, such as sweep.num_parallel=4",
@@ -89,23 +90,33 @@ def own_values_of(composer: Composer, swept: SweptLine) -> dict[str, Any]:
     """Return the values of the factors in the configuration without overrides of them."""
     if not swept.factors:
         return {}
-    fixed = [each for each in parse_overrides(swept.overrides) if not each.is_sweep_override()]
+    found = own_values_at(composer, swept.overrides, [factor.key for factor in swept.factors])
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def own_values_at(composer: Composer, overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the values of settings in the configuration with the overrides that are not swept.
+
+    A setting that the configuration lacks is left out. The result is empty if the configuration cannot be composed.
+    """
+    fixed = [each for each in parse_overrides(list(overrides)) if not each.is_sweep_override()]
     try:
         composed = composer.compose([str(each.input_line) for each in fixed])
     except SettingError:  # for example, an override of a key that only a swept option has
         return {}
-    choices = composed.source.hydra.runtime.choices
-    found = {factor.key: _value_at(composed.config, choices, factor.key) for factor in swept.factors}
-    return {key: value for key, value in found.items() if value is not None}
+    choices, found = composed.source.hydra.runtime.choices, {}
+    for key in keys:
+        value = choices[key] if key in choices else _value_at(composed.config, key)
+        if not isinstance(value, Mapping):
+            found[key] = value
+    return {key: value for key, value in found.items() if value is not _MISSING}
 
 
-def _value_at(config: Mapping[str, Any], choices: Mapping[str, Any], key: str) -> Any:
-    if key in choices:
-        return choices[key]
+def _value_at(config: Mapping[str, Any], key: str) -> Any:
     node: Any = config
     for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return None if isinstance(node, Mapping) else node
+        node = node.get(part, _MISSING) if isinstance(node, Mapping) else _MISSING
+    return node
 
 
 def _first_value(factor: Factor) -> Any:

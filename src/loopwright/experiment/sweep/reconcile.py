@@ -70,8 +70,8 @@ def reconciled_job(directory: Path, job: JobEntry) -> JobEntry:
 def lost_entry(run_dir: Path, job: JobEntry) -> JobEntry:
     """Return the entry of a job whose process was killed while no runner watched it."""
     newest, is_stuck = newest_checkpoint(run_dir), False
-    if job.state == "running" and job.attempts:
-        job = job.with_attempt(ended=job.attempts[-1].ended or now(), end=LOST)
+    if job.state == "running" and job.attempts and job.attempts[-1].ended is None:
+        job = job.with_attempt(ended=now(), end=LOST)
         num_lost = sum(attempt.end == LOST for attempt in job.attempts)
         is_stuck = num_lost >= MAX_LOST and job.attempts[-1].resumed_from == newest
     job = with_summary(job, _summary_of(run_dir))
@@ -107,6 +107,9 @@ def ended_entry(
         error = _death(run_dir, how)
     elif exit_code in (130, 143) or (recorded == "interrupted" and not exit_code):
         state, how, error = "interrupted" if has_checkpoint(run_dir) else "pending", "interrupted", None
+    elif recorded == "running":  # the run has recorded no end
+        state, how = "failed", f"ended with exit code {exit_code}"
+        error = _death(run_dir, how)
     else:
         state, how = "failed", "raised"
         error = error or _error_of(summary) or _last_line(run_dir) or f"exit code {exit_code}"

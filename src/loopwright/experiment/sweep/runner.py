@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from loopwright.errors import SaveError, SettingError
-from loopwright.experiment.sweep.index import BAD, LEFT, Attempt, JobEntry, SweepIndex, state_of
+from loopwright.experiment.sweep.index import GOOD, Attempt, JobEntry, SweepIndex, state_of
 from loopwright.experiment.sweep.launchers import EndedJob, Launcher
 from loopwright.experiment.sweep.reconcile import (
     ended_entry,
@@ -186,16 +186,17 @@ class Runner:
         )
         self._not_to_run.add(job.number)  # an attempt that is interrupted is not repeated by this runner
         self._begun[job.number] = time.monotonic() if self._is_inline else math.inf  # a process starts later
-        self._store.change(replace(job, state="running", error=None, attempts=(*job.attempts, attempt)))
+        self._store.change(replace(job, state="running", error=None))
         if self._is_inline:  # if the job kills this process, the next runner must find the attempt
+            self._store.change_fields(job.number, attempts=(*job.attempts, attempt))
             self._store.flush()
         where = self._launcher.start(job.number)
+        if not self._is_inline:  # if this process is killed while the server starts, the job was not tried
+            attempt = replace(attempt, started=now(), where=where or attempt.where)
+            self._store.change_fields(job.number, attempts=(*job.attempts, attempt))
         self._begun[job.number] = min(self._begun[job.number], time.monotonic())
         if job.number in self._asked:  # asked before the launcher knew the process
             self._launcher.stop(job.number)
-        entry = self._store.index.jobs[job.number]
-        if where and entry.attempts[-1].where != where:
-            self._store.change(entry.with_attempt(where=where))
 
     def _record(self, ended: EndedJob) -> None:
         job, outcome = self._store.index.jobs[ended.number], ended.outcome
@@ -242,8 +243,7 @@ class Runner:
         self._store.set(state=state_of(jobs))
         if self._received is not None:
             return 130 if self._received == signal.SIGINT else 143
-        own = {job.state for job in jobs if self._may_run(job)}
-        return 143 if self._is_stopped else 1 if own & (LEFT | BAD) else 0
+        return 143 if self._is_stopped else 0 if {job.state for job in jobs} <= {*GOOD} else 1
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:

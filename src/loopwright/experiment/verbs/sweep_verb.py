@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from loopwright.experiment.console.messages import complain, output_width, tell
 from loopwright.experiment.console.options import read_options, split_options
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.launch.agent import QUIET
 from loopwright.experiment.rundir.stop_file import INTERRUPT, write_stop_file
 from loopwright.experiment.sweep.add_jobs import added_index
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
@@ -47,12 +49,26 @@ def sweep(line: CommandLine, trust: Trust) -> int:
     if line.what == "stop":
         return _stop(directory, line.overrides)
     with hold(directory):
+        _check_trust(read_index(directory), trust)
         index = settled(directory, reconciled(directory, read_index(directory)))
         if line.what == "resume":
             return _resume(directory, index, line.overrides, trust)
         if line.what == "retry":
             return _retry(directory, index, line.overrides, trust)
         return _add(directory, index, line.overrides, trust)
+
+
+def _check_trust(index: SweepIndex, trust: Trust) -> None:
+    """Refuse to start jobs without the flags with which the sweep was started.
+
+    Raises:
+        SettingError: with the missing flags. The index is a file, so it cannot trust a package.
+    """
+    missing = [flag for flag in index.trust if flag not in trust.flags]
+    if missing:
+        flag = missing[0].partition("=")[0]
+        remedy = f"add {' '.join(missing)} only if you trust its code" if flag == "--trust" else f"add {missing[0]}"
+        raise SettingError(flag, f": the sweep was started with {missing[0]}; {remedy}.")
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -154,9 +170,12 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
     jobs = read_jobs(options["jobs"], index)
     if is_locked(directory):
         write_request(directory, StopRequest(None if jobs is None else tuple(jobs)))
-        what = "The running jobs save and end" if jobs is None else f"Job {jobs[0]} saves and ends"
-        if jobs is not None and len(jobs) > 1:
-            what = f"Jobs {', '.join(map(str, jobs))} save and end"
+        numbers = [job.number for job in index.jobs if job.state == "running" and (jobs is None or job.number in jobs)]
+        what = "No job of these is running; the runner starts none of them"
+        if numbers:
+            names = f"Job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+            what = f"{names} save{'s' * (len(numbers) == 1)} and end{'s' * (len(numbers) == 1)}"
+            what += "; no further job starts" if jobs is None else ""
         tell(f"{what}. To see the sweep: {shell_line(['loopwright', 'sweep', *words_on('show', directory, ())])}")
         return 0
     running = [job for job in index.jobs if job.state == "running" and (jobs is None or job.number in jobs)]
@@ -183,7 +202,7 @@ def _run_job(directory: Path, overrides: Sequence[str], trust: Trust) -> int:
     number = read_options(overrides, {"number": None})["number"]
     if number is None or not number.isdigit():
         raise SettingError("sweep job", ": expected the number of a job, such as loopwright sweep job DIR 3.")
-    outcome = run_sweep_job(directory, int(number), trust, is_quiet=False)
+    outcome = run_sweep_job(directory, int(number), trust, is_quiet=os.environ.get(QUIET) == "1")
     if outcome.error is not None:
         complain(outcome.error)
     return outcome.exit_code

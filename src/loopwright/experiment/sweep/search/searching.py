@@ -33,15 +33,17 @@ class Searching:
         store: index of the sweep.
         sweep: settings and factors of the sweep.
         trust: packages that the user trusts.
+        num_threads: number of threads of the jobs.
 
     Raises:
         SettingError: if the search needs a package that is not installed.
     """
 
-    def __init__(self, store: SweepStore, sweep: Sweep, trust: Trust) -> None:
+    def __init__(self, store: SweepStore, sweep: Sweep, trust: Trust, num_threads: int) -> None:
         self._store = store
         self._sweep = sweep
         self._trust = trust
+        self._num_threads = num_threads
         self._search = make_search(sweep, store.index.objective.mode)
 
     def propose(self, index: SweepIndex, count: int) -> Sequence[JobEntry]:
@@ -60,7 +62,7 @@ class Searching:
             return []
         with composing(config_dir_of(index), self._trust.variables) as composer:
             jobs = compose_jobs(composer, words, self._trust)
-        checked = list(check_each(jobs, self._trust, builds_trusted=False))
+        checked = list(check_each(jobs, self._trust, builds_trusted=False, num_threads=self._num_threads))
         extended = with_jobs(self._store.directory, index, self._sweep, checked, self._trust)
         self._store.set(groups=extended.groups, seeds=extended.seeds, jobs=extended.jobs)
         self._store.flush()  # the process of a job reads its entry from the file
