@@ -34,7 +34,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from loopwright.experiment.launch.job_process import JobProcess, start_server
-from loopwright.experiment.sweep.index import Factor, Group, read_index, with_results, write_index
+from loopwright.experiment.sweep.index import Factor, Group, with_results
+from loopwright.experiment.sweep.index_file import read_index, write_index
 
 NUM_JOBS = 1000
 RUNNER_SECONDS = 15.0

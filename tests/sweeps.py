@@ -50,7 +50,7 @@ def as_killed(directory: Path, number: int, *, keeps: int = 0) -> None:
 
 
 def as_failed(directory: Path, number: int, *, keeps: int = 0, error: str = "E: x", end: str = "raised") -> None:
-    """Change the files of a job as if it had failed. The arguments are those of `as_killed`, its error and its end."""
+    """Change the files of a job as if it had failed. It also has the arguments of `as_killed`."""
     _change(directory, number, keeps, {"state": "failed", "error": error}, {"end": end, "exit_code": 1})
     change_index(directory, lambda index: index.update(state="failed"))
 

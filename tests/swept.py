@@ -7,15 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from loopwright.experiment.sweep.index import (
-    Attempt,
-    Factor,
-    Group,
-    JobEntry,
-    Objective,
-    SweepIndex,
-    with_results,
-)
+from loopwright.experiment.sweep.index import Attempt, Factor, Group, JobEntry, Objective, SweepIndex, with_results
 
 Result = float | str  # the objective of a job that is done, or the state of another job
 DIRECTORY = "outputs/digits/2026-11-30_10-02-11_7d1c4e_sweep"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from command import Answer, small_run
 from loopwright.errors import CheckpointError
-from loopwright.experiment.sweep.index import index_text, read_index
+from loopwright.experiment.sweep.index_file import index_text, read_index
 from loopwright.experiment.sweep.reconcile import reconciled
 from loopwright.experiment.sweep.tables.result_files import csv_text, markdown_text
 from loopwright.experiment.sweep.tables.results_table import results_text

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from command import Answer, small_run
 from loopwright.experiment.sweep import run_sweep
-from loopwright.experiment.sweep.index import Factor, SweepIndex, read_index, write_index
+from loopwright.experiment.sweep.index import Factor, SweepIndex
+from loopwright.experiment.sweep.index_file import read_index, write_index
 from loopwright.experiment.sweep.prepare import Groups, label_of, own_words, typed_words
 from sweeps import index_of
 

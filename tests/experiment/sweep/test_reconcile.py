@@ -13,7 +13,8 @@ import pytest
 
 import swept as small_sweeps
 from command import Answer
-from loopwright.experiment.sweep.index import Attempt, JobEntry, read_index
+from loopwright.experiment.sweep.index import Attempt, JobEntry
+from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.reconcile import ended_entry, newest_checkpoint, reconciled
 from sweeps import as_killed, change_index, index_of, results_of, states_of
 

@@ -20,7 +20,7 @@ from loopwright.errors import SettingError
 from loopwright.experiment.gate.trust import NO_TRUST
 from loopwright.experiment.launch.submitted_job import SubmittedJob, read_exit_record
 from loopwright.experiment.sweep import slurm, slurm_executor
-from loopwright.experiment.sweep.index import read_index
+from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.settings import SlurmSettings, SweepSettings
 from loopwright.experiment.sweep.slurm import Slurm
 from loopwright.experiment.sweep.slurm_executor import check_slurm, outcome_of_state

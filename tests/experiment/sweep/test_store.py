@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import swept as small_sweeps
 from loopwright.errors import CheckpointError
 from loopwright.experiment.sweep import store as store_module
-from loopwright.experiment.sweep.index import SweepIndex, read_index, with_results, write_index
+from loopwright.experiment.sweep.index import SweepIndex, with_results
+from loopwright.experiment.sweep.index_file import read_index, write_index
 from loopwright.experiment.sweep.store import SweepStore, opened_store
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import shell_line, words_on
 from loopwright.experiment.rundir.directory import OUTPUTS
-from loopwright.experiment.sweep.index import INDEX_FILE, SweepIndex
+from loopwright.experiment.sweep.index import SweepIndex
+from loopwright.experiment.sweep.index_file import INDEX_FILE
 
 _ID = re.compile(r"[0-9a-f]{6}")
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

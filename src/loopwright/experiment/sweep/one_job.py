@@ -24,7 +24,8 @@ from loopwright.experiment.launch.resume_run import begin_run, resume_run
 from loopwright.experiment.rundir.run_log import log_only, run_log
 from loopwright.experiment.rundir.stop_file import STOP_FILE
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
-from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex
+from loopwright.experiment.sweep.index_file import read_index
 from loopwright.records import read_record
 
 

@@ -19,7 +19,8 @@ from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.sweep.add_jobs import further_values, job_words
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.disk_space import warn_about_space
-from loopwright.experiment.sweep.index import INDEX_FILE, SweepIndex, read_index
+from loopwright.experiment.sweep.index import SweepIndex
+from loopwright.experiment.sweep.index_file import INDEX_FILE, read_index
 from loopwright.experiment.sweep.prepare import common_objective, make_index, typed_words, with_jobs
 from loopwright.experiment.sweep.read_sweep import Sweep, recorded_sweep
 from loopwright.experiment.sweep.reconcile import reconciled

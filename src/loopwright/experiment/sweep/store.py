@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loopwright.experiment.sweep.index import JobEntry, SweepIndex, with_results, write_index
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex, with_results
+from loopwright.experiment.sweep.index_file import write_index
 from loopwright.run_lock import hold
 
 _SECONDS_BETWEEN_WRITES = 0.5

@@ -14,7 +14,8 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options
 from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
-from loopwright.experiment.sweep.index import SweepIndex, index_text, read_index
+from loopwright.experiment.sweep.index import SweepIndex
+from loopwright.experiment.sweep.index_file import index_text, read_index
 from loopwright.experiment.sweep.reconcile import reconciled
 from loopwright.experiment.sweep.tables.result_files import csv_text, markdown_text
 from loopwright.experiment.sweep.tables.results_table import results_text

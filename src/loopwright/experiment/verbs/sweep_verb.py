@@ -19,7 +19,8 @@ from loopwright.experiment.sweep.add_jobs import added_index
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
-from loopwright.experiment.sweep.index import JobEntry, SweepIndex, read_index, state_of
+from loopwright.experiment.sweep.index import JobEntry, SweepIndex, state_of
+from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
 from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
 from loopwright.experiment.sweep.reconcile import has_checkpoint, is_locked, reconciled

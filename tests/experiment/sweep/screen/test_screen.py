@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopwright.experiment.sweep.index import SweepIndex, write_index
+from loopwright.experiment.sweep.index import SweepIndex
+from loopwright.experiment.sweep.index_file import write_index
 from loopwright.experiment.sweep.screen.following import Progress, RunningJob
 from loopwright.experiment.sweep.screen.lines import bottom_line, head, job_labels, job_line, running_lines
 from loopwright.experiment.sweep.screen.screen import Screen, is_same_output
@@ -340,7 +341,7 @@ def test_a_closed_pipe_does_not_end_the_sweep(tmp_path: Path) -> None:
     script = """
 import os, sys
 from pathlib import Path
-from loopwright.experiment.sweep.index import read_index
+from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.screen.screen import Screen
 index = read_index(Path(sys.argv[1]))
 with Screen(lambda: index, Path(sys.argv[1]), stream=sys.stdout) as screen:

@@ -7,14 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from loopwright.experiment.sweep.index import (
-    Factor,
-    Group,
-    JobEntry,
-    SweepIndex,
-    mean_and_deviation,
-    with_results,
-)
+from loopwright.experiment.sweep.index import Factor, Group, JobEntry, SweepIndex, mean_and_deviation, with_results
 from loopwright.experiment.sweep.pictures.factor_values import (
     bins,
     groups_by_value,
