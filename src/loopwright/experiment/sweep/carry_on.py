@@ -148,8 +148,7 @@ def _launcher(
     if chosen == "none":
         raise refuse("sweep.launcher", chosen, "a launcher that starts jobs", "use sweep.launcher=process")
     if chosen == "auto":
-        is_serial = settings.can_run_inline and settings.num_parallel != "auto"
-        chosen = "inline" if kind == _CPU and is_serial else "process"
+        chosen = "inline" if kind == _CPU and not settings.uses_processes else "process"
     settings = replace(settings, launcher=chosen)
     if taken and (chosen != "slurm" or settings.slurm.executor == LOCAL):
         problem = f"={chosen}: {len(taken)} jobs of this sweep are still in Slurm; use sweep.launcher=slurm"

@@ -135,6 +135,12 @@ class SweepSettings:
         return all(getattr(self, name) in plain for name, plain in _INLINE.items())
 
     @property
+    def uses_processes(self) -> bool:
+        """Whether jobs on a CPU run in processes of their own."""
+        is_parallel = not self.can_run_inline or self.num_parallel == "auto"
+        return self.launcher == "process" or (self.launcher == "auto" and is_parallel)
+
+    @property
     def is_search(self) -> bool:
         """Whether proposals are drawn from a space; otherwise, all values of a grid are run."""
         return self.search in ("random", "tpe")

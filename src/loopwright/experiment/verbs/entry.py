@@ -28,11 +28,13 @@ from loopwright.experiment.gate.resolvers import keeping_references, lock_resolv
 from loopwright.experiment.gate.trust import Trust, read_trust
 from loopwright.experiment.jobs.job import Job, compose_jobs
 from loopwright.experiment.jobs.recorded import recorded_max_restarts
+from loopwright.experiment.launch.job_process import start_server
 from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
 from loopwright.experiment.rundir.find_run import find_run
 from loopwright.experiment.sweep.find_sweep import find_sweep, refuse_sweep
 from loopwright.experiment.sweep.read_sweep import Sweep, read_sweep
+from loopwright.run_lock import hold
 
 
 def execute(line: CommandLine) -> int:
@@ -67,6 +69,8 @@ def execute(line: CommandLine) -> int:
     if sweep is not None:
         if max_restarts:
             raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not restarted")
+        if sweep.settings.uses_processes:
+            start_server()  # imports torch in another process while this process imports it
         from loopwright.experiment.sweep.run_sweep import run_sweep
 
         return run_sweep(line, sweep, jobs, trust)
@@ -160,6 +164,9 @@ def _execute_on_sweep(line: CommandLine, trust: Trust) -> int:
         from loopwright.experiment.verbs.sweep_show_verb import show_sweep
 
         return show_sweep(line)
+    if line.what in ("resume", "retry", "add") and os.path.isdir(str(line.directory)):
+        with hold(Path(str(line.directory))):
+            pass  # if another process runs the sweep, its error does not wait for the import of torch
     from loopwright.experiment.verbs.sweep_verb import sweep
 
     return sweep(line, trust)

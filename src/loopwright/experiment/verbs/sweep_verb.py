@@ -19,7 +19,7 @@ from loopwright.experiment.sweep.add_jobs import added_index
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
-from loopwright.experiment.sweep.index import JobEntry, SweepIndex, state_of
+from loopwright.experiment.sweep.index import LEFT, JobEntry, SweepIndex, state_of
 from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
 from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
@@ -85,7 +85,7 @@ def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust:
         raise SettingError(others[0], f"{problem} sweep.num_parallel=2. For further values, use sweep add.")
     index = changed_settings(index, settings)
     jobs = [replace(job, state="pending") if job.state == "skipped" else job for job in index.jobs]
-    left = [job for job in jobs if job.state in ("pending", "interrupted")]
+    left = [job for job in jobs if job.state in LEFT]
     sweep = recorded_sweep(index)
     limit = sweep.settings.num_proposals or 0
     if not left and not open_slurm_ids(index) and (not sweep.settings.is_search or len(index.groups) >= limit):
