@@ -59,6 +59,7 @@ class JobEntry:
         best: best value of the objective, as ``{name, step, value}``; None if unknown.
         global_step: number of steps that the run completed.
         num_steps: number of steps in the plan of the run; None if the job only validates.
+        num_samples: number of samples in the plan of the run; None if unknown.
         notes: lines about settings, which the plan of the run contains.
         seconds: duration of the run, over all attempts that continued one another.
         weights_sha256: SHA-256 of the final weights.
@@ -78,6 +79,7 @@ class JobEntry:
     best: Mapping[str, Any] | None = None
     global_step: int = 0
     num_steps: int | None = None
+    num_samples: int | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     weights_sha256: str | None = None
@@ -242,13 +244,17 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | N
 
 
 def _best(groups: Sequence[Group], jobs: Mapping[int, Sequence[JobEntry]], mode: str) -> BestGroup | None:
-    """Return the group with the best mean. Of groups within one standard error, the one with fewer steps is chosen."""
+    """Return the group with the best mean. Of tied groups, the group with the fewest samples is returned."""
     whole = [group for group in groups if group.mean is not None and group.num_done == len(jobs[group.number])]
     if not whole:
         return None
     sign = -1.0 if mode == "max" else 1.0
     first = min(whole, key=lambda group: sign * (group.mean or 0.0))
-    best = min(tied_with(first, whole, sign), key=lambda group: (_num_steps(jobs[group.number]), group is not first))
+    field_name = "num_samples" if counts_samples([job for each in jobs.values() for job in each]) else "global_step"
+    costs = {group.number: sum(getattr(job, field_name) for job in jobs[group.number]) for group in whole}
+    sizes = {group.number: len(jobs[group.number]) for group in whole}
+    tied = tied_with(first, whole, sign)
+    best = min(tied, key=lambda group: (costs[group.number] / sizes[group.number], group is not first))
     overrides = tuple(word for word in jobs[best.number][0].overrides if not word.startswith("seed="))
     assert best.mean is not None
     return BestGroup(group=best.number, overrides=overrides, mean=best.mean, deviation=best.deviation)
@@ -262,5 +268,6 @@ def tied_with(first: Group, groups: Sequence[Group], sign: float) -> list[Group]
     return [group for group in groups if group.mean is not None and sign * (group.mean - first.mean) <= error]
 
 
-def _num_steps(jobs: Sequence[JobEntry]) -> float:
-    return sum(job.global_step for job in jobs) / len(jobs)
+def counts_samples(jobs: Sequence[JobEntry]) -> bool:
+    """Return whether tied groups are compared by their samples; otherwise by their steps."""
+    return all(job.num_samples is not None for job in jobs)

@@ -57,6 +57,7 @@ def write_job(directory: Path, number: int, job: Job, plan: JobPlan | None, mask
 def job_entry(number: int, group: int, job: Job, plan: JobPlan | None, digest: str) -> JobEntry:
     """Return the entry of a job that has not begun."""
     assert job.settings.seed is not None, "settle() chooses a seed"
+    fit, size = (None, None) if plan is None else (plan.plan, plan.batch_size)
     return JobEntry(
         number=number,
         group=group,
@@ -64,7 +65,8 @@ def job_entry(number: int, group: int, job: Job, plan: JobPlan | None, digest: s
         overrides=tuple(word for word in job.overrides if not word.startswith("hydra.")),
         directory=str(number),
         config_sha256=digest,
-        num_steps=None if plan is None or plan.plan is None else plan.plan.stop_step,
+        num_steps=None if fit is None else fit.stop_step,
+        num_samples=None if fit is None or size is None else fit.total_micro_batches * size,
         notes=job.notes,
     )
 

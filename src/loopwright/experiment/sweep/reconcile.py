@@ -20,7 +20,7 @@ from typing import Any
 from loopwright.errors import CheckpointError, on_one_line
 from loopwright.experiment.sweep.index import GOOD, JobEntry, SweepIndex, with_results
 from loopwright.experiment.sweep.slurm_queue import exit_record_of, open_slurm_id
-from loopwright.records import COMPLETE, read_mapping, read_record, read_summary
+from loopwright.records import COMPLETE, read_mapping, read_record, read_series, read_summary
 from loopwright.run_lock import LOCK_FILE
 
 PRUNER = "pruner"  # value of `stop.by` in the summary of a pruned job
@@ -94,7 +94,7 @@ def ended_entry(
     """
     summary = _summary_of(run_dir)
     recorded = summary.get("state")
-    job = with_summary(job, summary)
+    job = _with_logged(run_dir, with_summary(job, summary), summary)
     if job.num_steps is None:  # the plan of a job with a trusted package is made in its run
         job = replace(job, num_steps=num_steps_of(run_dir))
     if recorded in COMPLETE:  # also if a signal arrived while the process ended
@@ -116,6 +116,20 @@ def ended_entry(
     if job.attempts:
         job = job.with_attempt(ended=now(), end=how, exit_code=exit_code)
     return replace(job, state=state, error=None if error is None else on_one_line(error, _MAX_ERROR))
+
+
+def _with_logged(run_dir: Path, job: JobEntry, summary: Mapping[str, Any]) -> JobEntry:
+    """Return the entry with the last logged metrics, if the run has recorded no end."""
+    if summary.get("state") != "running" or job.metrics:
+        return job
+    try:
+        series = read_series(run_dir)
+    except CheckpointError:
+        return job
+    metrics = {name: each.values[-1] for name, each in series.items()}
+    step = max((each.steps[-1] for each in series.values()), default=0)
+    objective = metrics.get(str(summary.get("objective_name")))
+    return replace(job, metrics=metrics, global_step=step, objective=objective)
 
 
 def with_summary(job: JobEntry, summary: Mapping[str, Any]) -> JobEntry:

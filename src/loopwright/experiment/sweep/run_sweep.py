@@ -29,13 +29,14 @@ from loopwright.experiment.sweep.store import opened_store
 _DIRECTORY = "hydra.sweep.dir"
 
 
-def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust) -> int:
+def run_sweep(line: CommandLine, sweep: Sweep, jobs: list[Job], trust: Trust) -> int:
     """Check all jobs, write their directories, run them, and return the exit code.
 
     Args:
         line: command line of the sweep.
         sweep: settings and factors of the sweep.
-        jobs: composed jobs. Of a search, these jobs are only checked.
+        jobs: composed jobs, which this function removes from the list to free their memory. Of a search, they are only
+            checked.
         trust: packages that the user trusts.
 
     Raises:
@@ -52,11 +53,11 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
         _refuse_sweep(Path(typed), sweep, line.permissions)
         check_usable(_DIRECTORY, Path(typed))
     checked = list(check_each(jobs, trust, builds_trusted=False))
+    name, first_config = jobs[0].settings.name, checked[0][0].config
     gc.collect()  # frees objects of the checks that are in reference cycles
     objective = common_objective([job for job, _ in checked])
     if sweep.settings.launcher != "none":
-        check_runnable(sweep, checked[0][0].config, objective.mode, trust)
-    name = jobs[0].settings.name
+        check_runnable(sweep, first_config, objective.mode, trust)
     directory = allocate(name, is_sweep=True) if typed is None else use(_DIRECTORY, typed)
     warn_about_space(checked[0][0], sweep.num_jobs, directory, trust)
     index = make_index(line, name, sweep, objective, str(Path.cwd()))
@@ -64,7 +65,9 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: Sequence[Job], trust: Trust
         index = with_jobs(directory, index, sweep, checked, trust)
     if sweep.settings.launcher == "none":
         return _leave(directory, index, line.permissions)
-    return carry_on(directory, index, sweep, trust, first_config=checked[0][0].config)
+    del checked
+    jobs.clear()  # the runner needs only the index
+    return carry_on(directory, index, sweep, trust, first_config=first_config)
 
 
 def _leave(directory: Path, index: SweepIndex, permissions: Sequence[str]) -> int:

@@ -147,7 +147,9 @@ def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
             directory=job.directory,
             config_sha256=job.config_sha256,
         )
-        return replace(blank, num_steps=job.num_steps, notes=job.notes, attempts=job.attempts)
+        return replace(
+            blank, num_steps=job.num_steps, num_samples=job.num_samples, notes=job.notes, attempts=job.attempts
+        )
     return replace(job, state="interrupted", error=None)
 
 

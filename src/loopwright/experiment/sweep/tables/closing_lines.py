@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loopwright.errors import printable
 from loopwright.experiment.console.command_line import shell_line, words_on
-from loopwright.experiment.sweep.index import SweepIndex, tied_with
+from loopwright.experiment.sweep.index import SweepIndex, counts_samples, tied_with
 from loopwright.loggers.lines import duration_text
 
 CSV_FILE = "sweep.csv"
@@ -65,7 +65,8 @@ def tie_line(index: SweepIndex) -> str | None:
         return None
     labels = "; ".join(group.label for group in tied[:_MAX_TIED])
     more = f"; and {len(tied) - _MAX_TIED} more" if len(tied) > _MAX_TIED else ""
-    reason = "" if index.best.group == first.number else " The best group is the one with the fewest steps."
+    measure = "samples" if counts_samples(index.jobs) else "steps"
+    reason = "" if index.best.group == first.number else f" The best group is the one with the fewest {measure}."
     return printable(f"Tied within one standard error: {labels}{more}.{reason}", keeps_newlines=False)
 
 
