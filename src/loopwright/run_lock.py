@@ -1,4 +1,4 @@
-"""`hold`, which locks a run directory. Only one process at a time can hold the lock of a directory."""
+"""`hold` locks a run directory, `is_locked` tells whether a process holds the lock. Only one process can hold it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,27 @@ def hold(directory: Path) -> Iterator[None]:
             yield
         finally:
             _HELD.reset(token)
+
+
+def is_locked(directory: Path) -> bool:
+    """Return whether a process on this machine holds the lock of a directory. Nothing is written.
+
+    If this process holds the lock, the file is not opened, because closing the file would release the lock.
+    """
+    try:
+        found = os.stat(directory)
+        if (os.getpid(), found.st_dev, found.st_ino) in _HELD.get():
+            return True
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a shared lock needs no permission to write
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

@@ -6,7 +6,6 @@ resumed by hand.
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import re
@@ -21,7 +20,7 @@ from loopwright.errors import CheckpointError, on_one_line
 from loopwright.experiment.sweep.index import GOOD, JobEntry, SweepIndex, with_results
 from loopwright.experiment.sweep.slurm_queue import exit_record_of, open_slurm_id
 from loopwright.records import COMPLETE, read_mapping, read_record, read_series, read_summary
-from loopwright.run_lock import LOCK_FILE
+from loopwright.run_lock import LOCK_FILE, is_locked
 
 PRUNER = "pruner"  # value of `stop.by` in the summary of a pruned job
 LOST = "lost"  # end of an attempt whose process ended while no runner watched it
@@ -151,24 +150,6 @@ def with_summary(job: JobEntry, summary: Mapping[str, Any]) -> JobEntry:
         seconds=float(seconds) if isinstance(seconds, int | float) else 0.0,
         weights_sha256=digest if isinstance(digest, str) else None,
     )
-
-
-def is_locked(run_dir: Path) -> bool:
-    """Return whether another process on this machine holds the lock of a directory.
-
-    This process must not hold the lock, because closing the file would release it.
-    """
-    try:
-        descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def has_other_runner(directory: Path) -> bool:

@@ -24,7 +24,6 @@ from loopwright.experiment.sweep.launchers import EndedJob, Launcher
 from loopwright.experiment.sweep.reconcile import (
     ended_entry,
     has_checkpoint,
-    is_locked,
     newest_checkpoint,
     now,
     num_steps_of,
@@ -33,6 +32,7 @@ from loopwright.experiment.sweep.reconcile import (
 from loopwright.experiment.sweep.requests import take_request
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.store import SweepStore
+from loopwright.run_lock import is_locked
 
 _POLL_SECONDS = 0.25
 _WATCH_SECONDS = 1.0

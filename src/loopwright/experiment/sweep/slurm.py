@@ -27,7 +27,7 @@ from loopwright.experiment.launch.submitted_job import SubmittedJob
 from loopwright.experiment.sweep.index import SweepIndex
 from loopwright.experiment.sweep.launchers import EndedJob
 from loopwright.experiment.sweep.one_job import JobOutcome, process_words, set_aside_unsaved
-from loopwright.experiment.sweep.reconcile import ended_entry, is_locked, reconciled_job
+from loopwright.experiment.sweep.reconcile import ended_entry, reconciled_job
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.slurm_executor import (
     LOCAL,
@@ -53,6 +53,7 @@ from loopwright.experiment.sweep.slurm_queue import (
 )
 from loopwright.records import COMPLETE, read_summary
 from loopwright.regular_files import replace_file
+from loopwright.run_lock import is_locked
 
 _LOOK_SECONDS = 2.0  # between looks at the files of the jobs
 _QUEUE_SECONDS = 20.0  # between questions to Slurm

@@ -23,14 +23,14 @@ from loopwright.experiment.sweep.index import LEFT, JobEntry, SweepIndex, state_
 from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
 from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
-from loopwright.experiment.sweep.reconcile import has_checkpoint, is_locked, reconciled
+from loopwright.experiment.sweep.reconcile import has_checkpoint, reconciled
 from loopwright.experiment.sweep.requests import StopRequest, write_request
 from loopwright.experiment.sweep.result_writer import ResultWriter
 from loopwright.experiment.sweep.slurm import settled
 from loopwright.experiment.sweep.slurm_queue import open_slurm_id, open_slurm_ids, stop_in_slurm
 from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.tables.results_table import results_text
-from loopwright.run_lock import hold
+from loopwright.run_lock import hold, is_locked
 
 _RAISED = "raised"
 
