@@ -2,6 +2,20 @@
 
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding
+from loopwright.records.run_record import (
+    STATES,
+    SWEEP_FILE,
+    BestValue,
+    RunRecord,
+    as_number,
+    checkpoint_step,
+    find_checkpoints,
+    find_runs,
+    is_run,
+    read_num_steps,
+    read_run,
+    run_id,
+)
 from loopwright.records.series import (
     COMPLETE,
     MAX_LOG_BYTES,
@@ -20,13 +34,25 @@ __all__ = [
     "DATA_FILE",
     "MAX_LOG_BYTES",
     "METRICS_FILE",
+    "STATES",
+    "SWEEP_FILE",
+    "BestValue",
+    "RunRecord",
     "Series",
+    "as_number",
+    "checkpoint_step",
     "draw_curves",
     "encoding_text",
+    "find_checkpoints",
+    "find_runs",
+    "is_run",
     "read_encoding",
     "read_mapping",
     "read_metrics",
+    "read_num_steps",
     "read_record",
+    "read_run",
     "read_series",
     "read_summary",
+    "run_id",
 ]
