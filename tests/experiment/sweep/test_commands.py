@@ -29,7 +29,7 @@ FIELDS = {
     "groups": "number values label num_done mean deviation",
     "best": "group overrides mean deviation",
     "jobs": "number group seed overrides directory config_sha256 num_steps num_samples state error objective metrics "
-    "best global_step seconds weights_sha256 attempts notes",
+    "best global_step seconds weights_sha256 attempts notes changes",
     "attempts": "started host where ended end exit_code resumed_from",
 }
 

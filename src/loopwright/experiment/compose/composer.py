@@ -50,7 +50,7 @@ CONFIG_NAME = "config"
 
 # Without `version_base`, Hydra 1.3 behaves like older versions. Hydra 1.4 ignores `version_base` and warns about it.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
-_KEPT_KEYS = 8  # number of compositions whose keys are kept for messages about unknown keys
+_KEPT = 64  # number of results of `Composer.unresolved` that are kept
 
 
 class Composer:
@@ -67,7 +67,7 @@ class Composer:
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
         self._own_settings: dict[tuple[str, ...], dict[str, str]] = {}  # results of `set_in_own_files`
-        self._known_keys: dict[tuple[str, ...], Mapping[str, Any] | None] = {}  # results of `_keys_under`
+        self._unresolved: dict[tuple[str, ...], Mapping[str, Any] | None] = {}  # results of `unresolved`
 
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
@@ -193,6 +193,21 @@ class Composer:
                 found.update({key: name for key in names if content.get(key) is not None})
         return found
 
+    def unresolved(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
+        """Compose a configuration with only ``group_overrides``, without resolving its interpolations.
+
+        Equal overrides are composed once. The result contains the node ``hydra``, and must not be changed.
+
+        Returns:
+            The configuration as nested dicts; None if the composition fails.
+        """
+        known = tuple(group_overrides)
+        if known not in self._unresolved:
+            if len(self._unresolved) >= _KEPT:
+                self._unresolved.clear()
+            self._unresolved[known] = self._compose_unresolved(group_overrides)
+        return self._unresolved[known]
+
     def pristine(self) -> dict[str, Any]:
         """Return the ``hydra`` node that Hydra composes from only the shipped files."""
         return self.hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
@@ -215,7 +230,7 @@ class Composer:
         except SettingError:
             raise
         except Exception as error:  # noqa: BLE001  (Hydra raises many types of errors; each is converted)
-            raise composition_error(error, overrides, self.groups, self._keys_under, self._contents_of) from None
+            raise composition_error(error, overrides, self.groups, self.unresolved, self._contents_of) from None
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         return compose(CONFIG_NAME, overrides=[*self._search_path, *overrides], return_hydra_config=True)
@@ -234,19 +249,10 @@ class Composer:
                     contents[file.stem] = values
         return contents
 
-    def _keys_under(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
-        """Compose a configuration with only ``group_overrides``. Return None if the composition fails."""
-        known = tuple(group_overrides)
-        if known not in self._known_keys:
-            if len(self._known_keys) >= _KEPT_KEYS:
-                self._known_keys.clear()
-            self._known_keys[known] = self._keys(group_overrides)
-        return self._known_keys[known]
-
-    def _keys(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
+    def _compose_unresolved(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
         try:
             whole = self._compose(group_overrides)
-        except Exception:  # noqa: BLE001  (the caller is building an error message and needs no second error)
+        except Exception:  # noqa: BLE001  (an error is reported when a job is composed)
             return None
         config = OmegaConf.to_container(whole, resolve=False)
         assert isinstance(config, dict)

@@ -23,6 +23,7 @@ from loopwright.experiment.gate.references import References, expand_recorded, p
 from loopwright.experiment.gate.targets import check_targets
 from loopwright.experiment.gate.tree import TARGET, walk
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.changes import Changes, changes_of
 from loopwright.experiment.jobs.distinct_jobs import DistinctJobs, labels_of
 from loopwright.experiment.jobs.job_errors import JobErrors
 from loopwright.experiment.jobs.job_settings import (
@@ -74,6 +75,7 @@ class Job:
             from these sections. The run records ``config``, which contains the relative paths.
         notes: lines about settings, such as a length of training that another length replaced. The plan contains these
             lines.
+        changes: settings that differ from the configuration of the experiment.
         chosen_in_model: names in `FROM_DATA` that an override or a file of the user sets, or that another setting
             reads. Values computed from the data do not replace the values of these settings.
     """
@@ -93,6 +95,7 @@ class Job:
     notes: tuple[str, ...] = ()
     references: References = field(default_factory=dict)
     chosen_in_model: frozenset[str] = frozenset()
+    changes: Changes = field(default_factory=dict)
 
     @property
     def source(self) -> DictConfig | None:
@@ -203,7 +206,8 @@ class _JobMaker:
             choices=composed.hydra["runtime"]["choices"],
             find_own=partial(self._composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
         )
-        return replace(job, chosen_in_model=_chosen_in_model(self._composer, composed))
+        changes = changes_of(self._composer, composed)
+        return replace(job, chosen_in_model=_chosen_in_model(self._composer, composed), changes=changes)
 
 
 def _chosen_in_model(composer: Composer, composed: Composed) -> frozenset[str]:

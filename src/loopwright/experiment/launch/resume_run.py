@@ -13,6 +13,7 @@ from typing import Any
 from loopwright.checkpoint import resolve
 from loopwright.experiment.gate.references import expand_recorded
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.changes import Changes
 from loopwright.experiment.jobs.check import checked_again
 from loopwright.experiment.jobs.job import Job, chosen_in, make_recorded_job
 from loopwright.experiment.jobs.recorded import apply_overrides
@@ -94,6 +95,7 @@ def begin_run(
     *,
     chosen: object,
     notes: Sequence[str],
+    changes: Changes,
     cwd: str,
     process_words: Sequence[str],
     is_quiet: bool,
@@ -108,6 +110,7 @@ def begin_run(
         trust: packages that the user trusts.
         chosen: recorded options of the configuration groups.
         notes: lines about settings, which the plan of the run contains.
+        changes: settings that differ from the configuration of the experiment.
         cwd: directory to which relative paths of data files refer.
         process_words: words of the command line that carries out this run in several processes.
         is_quiet: whether to print nothing.
@@ -122,7 +125,7 @@ def begin_run(
         job = make_recorded_job(dict(config), overrides, trust)
         sections = {name: located.get(name) for name in _BUILT}
         sections = _without_progress(sections) if is_quiet else sections
-        return replace(job, located=sections, chosen=chosen_in(chosen), notes=tuple(notes))
+        return replace(job, located=sections, chosen=chosen_in(chosen), notes=tuple(notes), changes=changes)
 
     with joined(config["device"], trust) as ranks, checked_again(make_job, config, {"cwd": cwd}, trust) as ready:
         request = RunRequest(

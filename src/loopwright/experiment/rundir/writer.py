@@ -19,6 +19,7 @@ import yaml
 
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.command_line import shell_line
+from loopwright.experiment.jobs.changes import Changes
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
 from loopwright.records import COMPLETE, DATA_FILE, encoding_text, read_mapping, read_record, read_summary
@@ -30,6 +31,7 @@ _KEPT = (
     "cwd",
     "command",
     "chosen",
+    "changes",
     "global_step",
     "metrics",
     "best",
@@ -107,6 +109,7 @@ class DirectoryWriter:
             "cwd": os.getcwd(),  # relative paths in the configuration are relative to this directory
             "command": None,
             "chosen": None,
+            "changes": {},
             "weights_sha256": None,
             "config_sha256": None,
             "data": {},
@@ -124,6 +127,7 @@ class DirectoryWriter:
         config: Mapping[str, Any],
         words: Sequence[str],
         chosen: Mapping[str, str | None],
+        changes: Changes,
         environment: Mapping[str, Any],
         diff: str | None,
     ) -> None:
@@ -133,26 +137,33 @@ class DirectoryWriter:
             config: resolved configuration, written to ``config.yaml``.
             words: words of the command line, written to ``command.txt`` and the summary.
             chosen: name of the chosen option for each configuration group, written to the summary.
+            changes: settings that differ from the configuration of the experiment, written to the summary.
             environment: return value of `loopwright.experiment.rundir.environment.environment`, written to
                 ``environment.json``.
             diff: uncommitted changes, written to ``git.diff``. With None, this file is not written.
         """
         self._write_config(config_text(config))
         self._write("command.txt", shlex.join(words) + "\n")
-        self._summary |= {"command": shell_line(words), "chosen": dict(chosen)}
+        self._summary |= {"command": shell_line(words), "chosen": dict(chosen), "changes": dict(changes)}
         self._write_summary()
         self._write("environment.json", json.dumps(environment, indent=2) + "\n")
         if diff is not None:
             self._write("git.diff", diff)
 
     def note_resumption(
-        self, config: Mapping[str, Any], words: Sequence[str], checkpoint: Path, differences: Sequence[str]
+        self,
+        config: Mapping[str, Any],
+        words: Sequence[str],
+        changes: Changes,
+        checkpoint: Path,
+        differences: Sequence[str],
     ) -> None:
         """Keep the new configuration and command of a resumed run in memory until `write_resumption` writes the files.
 
         Args:
             config: resolved configuration with the overrides of the resume.
             words: words of the command line that resumes the run.
+            changes: settings that differ from the configuration of the experiment.
             checkpoint: checkpoint from which the run resumes.
             differences: differences between the recorded environment and the current environment.
 
@@ -161,6 +172,7 @@ class DirectoryWriter:
         """
         before = (read_record(self.directory / "command.txt") or b"").decode(errors="replace")
         self._resumption = config_text(config), before + shlex.join(words) + "\n"
+        self._summary["changes"] = dict(changes)
         self._summary["resumes"].append({"checkpoint": checkpoint.name, "differences": list(differences)})
 
     def write_resumption(self, global_step: int, stop_step: int) -> None:

@@ -23,11 +23,13 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.tables import print_rows
 from loopwright.experiment.gate.masking import masking
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.changes import as_changes, changes_after_resume
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_plan import describe_validation
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.experiment.jobs.objects import build_objects, facts_of, make_trainer
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
+from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.rundir.environment import (
     environment,
     environment_differences,
@@ -52,6 +54,7 @@ from loopwright.experiment.runs.ending import (
 from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.hooks import Callback
 from loopwright.loop import TrainingLoop
+from loopwright.records import read_summary
 from loopwright.run_lock import hold
 from loopwright.trainer import Trainer
 
@@ -206,15 +209,17 @@ def _record_beginning(request: RunRequest, writer: DirectoryWriter) -> None:
     job, (git, diff) = request.job, git_state(Path.cwd())
     here = environment(job.num_threads, git, request.trust)
     if request.resume_from is None:
-        writer.write_beginning(job.recorded, request.words, job.chosen, here, diff)
+        writer.write_beginning(job.recorded, request.words, job.chosen, job.changes, here, diff)
         return
     _log.info("resumed from %s", request.resume_from)
-    changes = environment_differences(read_environment(request.directory), here)
-    if changes:
-        shown = "; ".join(changes[:_MAX_CHANGES])
-        more = f"; and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
+    moved = environment_differences(read_environment(request.directory), here)
+    if moved:
+        shown = "; ".join(moved[:_MAX_CHANGES])
+        more = f"; and {len(moved) - _MAX_CHANGES} more" if len(moved) > _MAX_CHANGES else ""
         _log.warning("Resumed in another environment, so the results may differ: %s%s.", shown, more)
-    writer.note_resumption(job.recorded, request.words, request.resume_from, changes)
+    before, recorded = as_changes(read_summary(request.directory).get("changes")), read_recorded(request.directory)
+    changes = changes_after_resume(before, recorded, job.recorded)
+    writer.note_resumption(job.recorded, request.words, changes, request.resume_from, moved)
 
 
 def _fit(

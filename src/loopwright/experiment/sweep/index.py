@@ -61,6 +61,7 @@ class JobEntry:
         num_steps: number of steps in the plan of the run; None if the job only validates.
         num_samples: number of samples in the plan of the run; None if unknown.
         notes: lines about settings, which the plan of the run contains.
+        changes: for each setting that differs from the configuration of the experiment, both values.
         seconds: duration of the run, over all attempts that continued one another.
         weights_sha256: SHA-256 of the final weights.
         attempts: tries at this job, in the order of time.
@@ -81,6 +82,7 @@ class JobEntry:
     num_steps: int | None = None
     num_samples: int | None = None
     notes: tuple[str, ...] = ()
+    changes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     weights_sha256: str | None = None
     attempts: tuple[Attempt, ...] = ()

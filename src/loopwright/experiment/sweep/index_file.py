@@ -151,6 +151,7 @@ def _job(found: Mapping[str, Any]) -> JobEntry:
             **_known(JobEntry, found),
             "overrides": tuple(found["overrides"]),
             "notes": tuple(found.get("notes", ())),
+            "changes": {path: tuple(pair) for path, pair in found.get("changes", {}).items()},
             "objective": number,
             "metrics": {str(name): _number(value) for name, value in found["metrics"].items()},
             "attempts": tuple(Attempt(**_known(Attempt, each)) for each in found["attempts"]),

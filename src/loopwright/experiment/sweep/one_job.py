@@ -18,6 +18,7 @@ from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.gate.budget import MAX_CHARACTERS
 from loopwright.experiment.gate.masking import masking
 from loopwright.experiment.gate.trust import Trust
+from loopwright.experiment.jobs.changes import as_changes
 from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.launch.resume_run import begin_run, resume_run
@@ -73,6 +74,7 @@ def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool)
             trust,
             chosen=read_choices(directory),
             notes=job.notes,
+            changes=as_changes(job.changes),
             cwd=index.cwd,
             process_words=["loopwright", *process_words(trust.flags, sweep_dir, number)],
             is_quiet=is_quiet,

@@ -68,6 +68,7 @@ def job_entry(number: int, group: int, job: Job, plan: JobPlan | None, digest: s
         num_steps=None if fit is None else fit.stop_step,
         num_samples=None if fit is None or size is None else fit.total_micro_batches * size,
         notes=job.notes,
+        changes=job.changes,
     )
 
 

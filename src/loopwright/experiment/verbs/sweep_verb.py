@@ -148,7 +148,12 @@ def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
             config_sha256=job.config_sha256,
         )
         return replace(
-            blank, num_steps=job.num_steps, num_samples=job.num_samples, notes=job.notes, attempts=job.attempts
+            blank,
+            num_steps=job.num_steps,
+            num_samples=job.num_samples,
+            notes=job.notes,
+            changes=job.changes,
+            attempts=job.attempts,
         )
     return replace(job, state="interrupted", error=None)
 
