@@ -16,9 +16,11 @@ from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.command_line import CommandLine, read_command_line
 from loopwright.experiment.console.help_text import help_text, verb_help
 from loopwright.experiment.console.messages import complain, one_line_of, tell, warnings_on_one_line
+from loopwright.experiment.console.reading_verbs import READING_VERBS
 from loopwright.experiment.gate.masking import masked_output
 from loopwright.experiment.gate.project_file import with_config_dir
 from loopwright.experiment.jobs.job_settings import at_config_path
+from loopwright.experiment.verbs.reading import execute_reading
 from loopwright.shipped import conf_dir
 
 
@@ -58,6 +60,8 @@ def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
         stack.enter_context(masked_output(line.allow_env))  # also masks values in the errors printed below
         if _answer(line):
             return 0
+        if line.verb in READING_VERBS:
+            return execute_reading(line)
         _ignore_matplotlibrc()
         # Importing `entry` imports Hydra, and Hydra imports its plugins. Therefore, the import must follow the removal
         # of the current directory from sys.path. The import also follows the help, which does not need Hydra.

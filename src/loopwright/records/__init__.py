@@ -1,5 +1,6 @@
 """Functions that read a run's metrics, summary and encoding, and draw its curves. This package imports no torch."""
 
+from loopwright.records.config_file import CONFIG_FILE, config_leaves, read_config
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding
 from loopwright.records.run_record import (
@@ -30,6 +31,7 @@ from loopwright.records.series import (
 
 __all__ = [
     "COMPLETE",
+    "CONFIG_FILE",
     "CURVES_FILE",
     "DATA_FILE",
     "MAX_LOG_BYTES",
@@ -41,11 +43,13 @@ __all__ = [
     "Series",
     "as_number",
     "checkpoint_step",
+    "config_leaves",
     "draw_curves",
     "encoding_text",
     "find_checkpoints",
     "find_runs",
     "is_run",
+    "read_config",
     "read_encoding",
     "read_mapping",
     "read_metrics",

@@ -28,6 +28,22 @@ def test_a_semicolon_needs_no_quotes_for_the_grammar_of_overrides() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "directories", "options"),
+    [
+        (["runs"], (), ()),
+        (["runs", "state=failed", "val/loss<0.1", "a>=2"], (), ("state=failed", "val/loss<0.1", "a>=2")),
+        (["runs", "elsewhere", "limit=3"], ("elsewhere",), ("limit=3",)),
+        (["show", "../a=b", "format=json"], ("../a=b",), ("format=json",)),
+    ],
+)
+def test_commands_that_only_read_take_directories_and_options(
+    words: list[str], directories: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    line = read_command_line(words)
+    assert (line.directories, line.overrides, line.directory) == (directories, options, None)
+
+
+@pytest.mark.parametrize(
     ("words", "flags"),
     [
         (["--cfg", "job", "--resolve", "-p", "model"], ("--cfg=job", "--package=model", "--resolve")),
@@ -59,6 +75,9 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
         (["--max-steps", "100"], "--max-steps: no such flag. A setting is typed as max_steps=VALUE, without dashes."),
         (["plan", "model"], "model: expected an override of the form key=value."),
         (["validate"], "validate: expected a run directory"),
+        (["show"], "show: expected one run directory, not 0; use loopwright show DIR."),
+        (["runs", "a", "./b=c"], "runs: expected at most one directory, not 2; use loopwright runs [DIR]."),
+        (["runs", "-m"], "--multirun: cannot be used with runs."),
         (["validate", "loop.eval_steps=3"], "validate: expected a run directory"),
         (["--experimental-rerun=x"], "--experimental-rerun: refused;"),
         (["--experimental-rerun", "x"], "--experimental-rerun: refused;"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from loopwright.errors import SettingError, did_you_mean, refuse
+from loopwright.experiment.console.reading_verbs import READING_VERBS, split_reading_words
 
 VERBS = {
     "plan": "print the steps of a run without training; with -m, a table of the jobs",
@@ -30,6 +31,7 @@ VERBS = {
     "export": "export DIR: write the weights of a run to a safetensors file; options: output=FILE, weights=averaged",
     "sweep": "sweep WHAT DIR: show, resume, retry, add to or stop a sweep, such as sweep show last",
     "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
+    **{verb: known.meaning for verb, known in READING_VERBS.items()},
 }
 
 SWEEP_VERBS = ("show", "resume", "retry", "add", "stop", "job")
@@ -37,12 +39,7 @@ SWEEP_VERBS = ("show", "resume", "retry", "add", "stop", "job")
 VERIFIABLE = ("resume", "accumulation", "validation", "workers", "determinism", "ranks")
 
 WITH_PATH = {
-    "resume": "DIR",
-    "validate": "DIR",
-    "predict": "DIR",
-    "reproduce": "DIR",
-    "export": "DIR",
-    "sweep": "DIR",
+    **dict.fromkeys(("resume", "validate", "predict", "reproduce", "export", "sweep"), "DIR"),
     "import-weights": "FILE",
 }
 
@@ -88,9 +85,10 @@ class CommandLine:
         action: requested action. Only the action "run" can run a job. All other actions print information.
         verb: command such as ``plan``; None if no command is given.
         directory: path of the run directory or file of a command such as ``resume``; None for other commands.
+        directories: directories of a command that only reads, such as ``show``, as typed.
         what: property that ``verify`` checks, such as ``resume``, or what ``sweep`` does, such as ``show``; None for
             other commands.
-        overrides: overrides in Hydra's grammar, such as ``key=value``.
+        overrides: overrides in Hydra's grammar, such as ``key=value``. If the command only reads, its options.
         trust: values of ``--trust``.
         allow_env: values of ``--allow-env``.
         multirun: whether the flag ``-m`` for a sweep is given.
@@ -102,6 +100,7 @@ class CommandLine:
     action: Action
     verb: str | None
     directory: str | None
+    directories: tuple[str, ...]
     what: str | None
     overrides: tuple[str, ...]
     trust: tuple[str, ...]
@@ -142,6 +141,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     flags = _parser().parse_intermixed_args(list(words))
     action = _action(flags)
     verb, directory, what, overrides = None, None, None, list(flags.overrides)
+    directories: tuple[str, ...] = ()
     if overrides and action != "completion" and not _is_override(overrides[0]):
         verb = _check_verb(overrides.pop(0))
         if verb == "sweep" and action == "run":
@@ -159,11 +159,13 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
             what = _take_what(overrides)
     if verb is not None and action not in ("run", "help", "version"):
         raise SettingError(f"--{action.replace('_', '-')}", f": cannot be used with the command {verb}.")
-    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *WITH_PATH)):
+    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *WITH_PATH, *READING_VERBS)):
         raise SettingError("--multirun", f": cannot be used with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
-    if action not in ("completion", "help"):
+    if verb is not None and verb in READING_VERBS and action == "run":
+        directories, overrides = split_reading_words(verb, overrides)
+    elif action not in ("completion", "help"):
         overrides = [_with_quotes(word) for word in overrides]
         _check_split_list(overrides)
         for word in overrides:
@@ -173,6 +175,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         action=action,
         verb=verb,
         directory=directory,
+        directories=directories,
         what=what,
         overrides=tuple(overrides),
         trust=tuple(flags.trust),

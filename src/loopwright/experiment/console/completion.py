@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from loopwright.experiment.console.command_line import FLAGS, VERBS, VERIFIABLE, WITH_PATH
+from loopwright.experiment.console.reading_verbs import READING_VERBS
 
 _WITH_VALUE = ("--trust", "--allow-env", "--config-dir", "-cd")
 
@@ -36,6 +37,8 @@ def completions(line: str) -> tuple[list[str], str | None]:
         return _paths(current, with_files=WITH_PATH[verb] == "FILE"), None
     if verb == "verify" and not rest:
         return [what for what in VERIFIABLE if what.startswith(current)], None
+    if verb in READING_VERBS:
+        return _paths(current, with_files=False), None
     overrides = rest[1:] if verb in WITH_PATH or verb == "verify" else rest if verb in VERBS else plain
     return [], " ".join([typed[0], *overrides, current])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from loopwright.errors import printable
 from loopwright.experiment.console.command_line import VERBS, WITH_PATH
+from loopwright.experiment.console.reading_verbs import READING_VERBS
 
 _HEAD = """\
 loopwright: train PyTorch models from composed configurations
@@ -81,6 +82,12 @@ def help_text(directories: Sequence[Path]) -> str:
 
 def verb_help(verb: str) -> str:
     """Return the help text of one command, with its purpose, arguments and flags."""
+    if verb in READING_VERBS:
+        known = READING_VERBS[verb]
+        meaning, where = known.meaning.partition(": ")[2], f"  {_ABOUT_DIR}\n" if known.least else ""
+        return (
+            f"loopwright {verb} {known.arguments}\n\n  {meaning}\n{where}\nAll commands and flags: loopwright --help\n"
+        )
     argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else " WHAT" if verb == "verify" else ""
     argument = " WHAT DIR" if verb == "sweep" else argument
     meaning = VERBS[verb].removeprefix(f"{verb}{argument}: ")

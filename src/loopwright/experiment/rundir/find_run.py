@@ -1,4 +1,7 @@
-"""`find_run`: finds a run directory by the word ``last`` or by six hexadecimal digits in the directory's name."""
+"""`find_run`: finds a run directory by the word ``last`` or by six hexadecimal digits in the directory's name.
+
+This module imports neither torch nor Hydra, so that commands that only read can use it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError
 from loopwright.experiment.jobs.job_settings import VALIDATION_LOOPS
-from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.rundir.directory import OUTPUTS
+from loopwright.records import read_config
 
 _LAST = "last"
 _ID = re.compile(r"([0-9a-f]{6})(/\d+)?")
@@ -71,8 +74,8 @@ def _has_checkpoints(run_dir: Path) -> bool:
 def _trains(run_dir: Path) -> bool:
     """Return whether a run trains. If the configuration of the run cannot be read, return True."""
     try:
-        loop = read_recorded(run_dir).get("loop")
-    except (SettingError, CheckpointError):  # the command reads the file again and prints the error
+        loop = read_config(run_dir).get("loop")
+    except CheckpointError:  # the command reads the file again and prints the error
         return True
     return not (isinstance(loop, Mapping) and loop.get("_target_") in VALIDATION_LOOPS)
 
