@@ -106,13 +106,14 @@ def next_steps(index: SweepIndex, directory: str, *, num_threads: int | None, wi
         return lines
     states = {job.state for job in index.jobs}
     if "failed" in states:
-        lines.append(f"Retry what failed: {_sweep_command('retry', index, directory)}")
+        lines.append(f"Retry what failed: {sweep_command('retry', index, directory)}")
     if states & {"pending", "interrupted", "running", "skipped"}:
-        lines.append(f"Resume: {_sweep_command('resume', index, directory)}")
+        lines.append(f"Resume: {sweep_command('resume', index, directory)}")
     return lines
 
 
-def _sweep_command(verb: str, index: SweepIndex, directory: str) -> str:
+def sweep_command(verb: str, index: SweepIndex, directory: str) -> str:
+    """Return the shell command that applies a verb, such as ``retry``, to a sweep."""
     return shell_line(["loopwright", "sweep", *words_on(verb, Path(directory), index.trust)])
 
 
