@@ -12,10 +12,11 @@ from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.sweep.factors import plain_value
 from loopwright.experiment.sweep.one_job import read_choices
-from loopwright.experiment.sweep.page.sweep_page import SWEEP_PAGE_FILE, sweep_page
+from loopwright.experiment.sweep.page.sweep_page import sweep_page
 from loopwright.experiment.sweep.pictures.draw import draw_sweep
 from loopwright.experiment.sweep.store import SweepStore
 from loopwright.experiment.sweep.tables.best_file import BestFileSettings
+from loopwright.experiment.sweep.tables.closing_lines import PAGE_FILE
 from loopwright.experiment.sweep.tables.result_files import write_tables
 from loopwright.records.report.uplot import read_uplot
 from loopwright.regular_files import replace_file
@@ -66,7 +67,7 @@ class ResultWriter:
             _log.warning("The tables of the sweep cannot be written: %s", one_line_of(error))
         try:
             page = sweep_page(directory, index, num_threads=self._num_threads, uplot=read_uplot())
-            replace_file(directory / SWEEP_PAGE_FILE, page.encode())
+            replace_file(directory / PAGE_FILE, page.encode())
         except Exception as error:  # noqa: BLE001  (a fault in the page must not end the sweep)
             _log.warning("The page of the sweep cannot be written: %s", one_line_of(error))
 

@@ -15,8 +15,9 @@ from loopwright.experiment.console.options import read_options
 from loopwright.experiment.rundir.find_run import find_run
 from loopwright.experiment.sweep.find_sweep import find_sweep
 from loopwright.experiment.sweep.index_file import INDEX_FILE, read_index
-from loopwright.experiment.sweep.page.sweep_page import SWEEP_PAGE_FILE, sweep_page
+from loopwright.experiment.sweep.page.sweep_page import sweep_page
 from loopwright.experiment.sweep.reconcile import reconciled
+from loopwright.experiment.sweep.tables.closing_lines import PAGE_FILE
 from loopwright.records import RunRecord, find_checkpoints
 from loopwright.records.report.compare_page import compare_page
 from loopwright.records.report.run_files import read_run_files
@@ -43,7 +44,7 @@ def report(line: CommandLine) -> int:
         directory = directories[0]
         if (directory / INDEX_FILE).exists():
             index = reconciled(directory, read_index(directory))
-            file, text = directory / SWEEP_PAGE_FILE, sweep_page(directory, index, uplot=uplot)
+            file, text = directory / PAGE_FILE, sweep_page(directory, index, uplot=uplot)
         else:
             file, text = directory / REPORT_FILE, run_report(directory, uplot)
     else:

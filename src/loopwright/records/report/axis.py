@@ -38,19 +38,25 @@ class Axis:
 
 
 def make_axis(
-    values: Iterable[float], *, num_ticks: int = 5, may_be_log: bool = False, margin: float = _MARGIN
+    values: Iterable[float],
+    *,
+    num_ticks: int = 5,
+    may_be_log: bool = False,
+    log_range: float = _LOG_RANGE,
+    margin: float = _MARGIN,
 ) -> Axis:
     """Return an axis that contains all finite values.
 
     Args:
         values: values to show.
         num_ticks: approximate number of ticks.
-        may_be_log: whether the axis is logarithmic if all values are positive and their ratio exceeds 20.
+        may_be_log: whether the axis is logarithmic if all values are positive and their ratio exceeds ``log_range``.
+        log_range: largest ratio of the values on a linear axis.
         margin: empty part at both ends, as a fraction of the range.
     """
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    if may_be_log and low > 0 and high / low > _LOG_RANGE:
+    if may_be_log and low > 0 and high / low > log_range:
         stretch = (high / low) ** margin
         low, high = low / stretch, high * stretch
         return Axis(low, high, is_log=True, ticks=_log_ticks(low, high, num_ticks))

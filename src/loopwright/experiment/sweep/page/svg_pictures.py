@@ -30,7 +30,7 @@ def effect_chart(effect: Effect, objective: str, y_axis: Axis, size: tuple[int, 
     width, height = size
     places = [*(place for place, _ in effect.ticks), *(point.position for point in effect.points)]
     places += [place for line in effect.lines for place, _ in line]
-    x_axis = make_axis(places, may_be_log=effect.scale == "log", margin=0.08)
+    x_axis = make_axis(places, may_be_log=effect.scale == "log", log_range=1.0, margin=0.08)
     x, y = _scales(x_axis, y_axis, width, height)
     ticks = effect.ticks or tuple((value, number_text(value)) for value in x_axis.ticks)
     pale = [_path([(x(place), y(mean)) for place, mean in line], "line c0 faint") for line in effect.lines]
@@ -138,8 +138,7 @@ def _column(values: Sequence[Any], *, is_log: bool) -> tuple[list[float], list[t
     numbers = [None if isinstance(value, bool) else as_number(value) for value in values]
     known = [number for number in numbers if number is not None]
     if len(known) == len(values) and len(set(known)) > 1:
-        is_wide = min(known) > 0 and max(known) / min(known) > _DECADE
-        axis = make_axis(known, may_be_log=is_log or is_wide, margin=0.0)
+        axis = make_axis(known, may_be_log=True, log_range=1.0 if is_log else _DECADE, margin=0.0)
         ticks = sorted(set(known)) if len(set(known)) <= _MAX_VALUES else axis.ticks
         return [axis.position(number) for number in known], [(axis.position(tick), number_text(tick)) for tick in ticks]
     texts = value_texts(values)

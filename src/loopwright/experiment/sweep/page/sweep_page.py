@@ -28,7 +28,6 @@ from loopwright.records.report.svg_chart import Mark
 from loopwright.records.report.tables import Cell, command, data_table
 from loopwright.records.report.uplot import UPlot
 
-SWEEP_PAGE_FILE = "sweep.html"
 _MAX_FIRST_ROWS = 10
 _MAX_CURVES = 3000
 _STATES = ("failed", "pruned", "interrupted", "skipped", "running", "pending")
