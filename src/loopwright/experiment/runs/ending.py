@@ -24,10 +24,17 @@ from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.jobs.job_settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
+from loopwright.experiment.jobs.job_settings import (
+    OVERFITS,
+    JobSettings,
+    at_callback_path,
+    at_config_path,
+    callbacks_of,
+)
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.experiment.rundir.run_log import log_only
+from loopwright.experiment.rundir.run_report import REPORT_FILE, write_run_report
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.experiment.runs.causes import Cause, find_cause
 from loopwright.plan import Plan, longer_length
@@ -129,7 +136,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
         _log.info("%s", said)
     try:
         writer.end(state, exit_code, error=said, **known)
-        draw(request.directory)
+        draw(request.directory, request.job.settings)
     except SaveError as unwritten:  # the message names the error that ended the run, then this error
         said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
@@ -231,9 +238,17 @@ def longer_command(
     return command_on("resume", directory, permissions, f"loop.{name}={value}") if is_set else None
 
 
-def draw(directory: Path) -> None:
-    """Draw the curves of a run to ``curves.png``. Log an error as a warning, because all results are recorded."""
+def draw(directory: Path, settings: JobSettings) -> None:
+    """Draw the curves of a run to ``curves.png``, and write ``report.html`` if the settings ask for it.
+
+    Errors are logged as warnings, because all results are recorded.
+    """
     try:
         draw_curves(directory)
     except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
         _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))
+    if settings.report:
+        try:
+            write_run_report(directory)
+        except Exception as error:  # noqa: BLE001  (a fault in the page, or a full disk)
+            _log.warning("%s: cannot be written: %s", REPORT_FILE, one_line_of(error))

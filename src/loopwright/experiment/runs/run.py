@@ -174,7 +174,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             objective=None if math.isnan(objective) else objective,
             weights_sha256=trainer.weights_digest(),
         )
-    draw(request.directory)
+    draw(request.directory, settings)
     if not request.is_quiet:
         print_rows(outcome.rows)
         directory, commands = next_commands(request, outcome.state, trainer.plan, outcome.continue_with)

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from loopwright.errors import CheckpointError, SettingError
-from loopwright.experiment.console.command_line import CommandLine, command_on
+from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
 from loopwright.experiment.rundir.find_run import find_run
+from loopwright.experiment.rundir.run_report import REPORT_FILE, now_text, run_report
 from loopwright.experiment.sweep.find_sweep import find_sweep
 from loopwright.experiment.sweep.index_file import INDEX_FILE, read_index
 from loopwright.experiment.sweep.page.sweep_page import sweep_page
 from loopwright.experiment.sweep.reconcile import reconciled
 from loopwright.experiment.sweep.tables.closing_lines import PAGE_FILE
-from loopwright.records import RunRecord, find_checkpoints
 from loopwright.records.report.compare_page import compare_page
 from loopwright.records.report.run_files import read_run_files
-from loopwright.records.report.run_page import run_page
-from loopwright.records.report.uplot import UPlot, read_uplot
+from loopwright.records.report.uplot import read_uplot
 from loopwright.regular_files import replace_file
 
-REPORT_FILE = "report.html"
 _COMPARISON_FILE = "comparison.html"
 _INTERACTIVE = "For interactive charts: pip install 'loopwright[report]'"
 
@@ -49,7 +44,7 @@ def report(line: CommandLine) -> int:
             file, text = directory / REPORT_FILE, run_report(directory, uplot)
     else:
         file = Path(_COMPARISON_FILE)
-        text = compare_page([read_run_files(each) for each in directories], _now(), uplot)
+        text = compare_page([read_run_files(each) for each in directories], now_text(), uplot)
     _write(Path(options["output"]) if options["output"] is not None else file, text)
     if uplot is None:
         tell(_INTERACTIVE)
@@ -62,44 +57,6 @@ def _find(given: str) -> str:
         return find_run(given)
     except CheckpointError:
         return find_sweep(given)
-
-
-def run_report(directory: Path, uplot: UPlot | None) -> str:
-    """Return the report of a run as HTML.
-
-    Raises:
-        CheckpointError: if the directory contains no run.
-    """
-    files = read_run_files(directory)
-    return run_page(files, next_commands(files.run), _now(), uplot)
-
-
-def next_commands(run: RunRecord) -> list[tuple[str, str]]:
-    """Return labels and commands that continue or use a run."""
-    flags = permissions_of(run)
-    if not find_checkpoints(run.directory):
-        return [("Reproduce", command_on("reproduce", run.directory, flags))] if run.is_complete else []
-    longer = [f"loop.max_steps={2 * run.num_steps}"] if run.is_complete and run.num_steps else []
-    commands = [] if run.state == "running" else [("Resume", command_on("resume", run.directory, flags, *longer))]
-    commands.append(("Validate", command_on("validate", run.directory, flags)))
-    if run.is_complete:
-        commands.append(("Reproduce", command_on("reproduce", run.directory, flags)))
-    return commands
-
-
-def permissions_of(run: RunRecord) -> Sequence[str]:
-    """Return the flags ``--trust`` and ``--allow-env`` of the command that started a run."""
-    try:
-        words = shlex.split(run.command or "")
-    except ValueError:  # the summary may contain any text
-        return []
-    found = []
-    for index, word in enumerate(words):
-        if word.startswith(("--trust=", "--allow-env=")):
-            found.append(word)
-        elif word in ("--trust", "--allow-env") and index + 1 < len(words):
-            found.append(f"{word}={words[index + 1]}")
-    return found
 
 
 def _write(file: Path, text: str) -> None:
@@ -116,7 +73,3 @@ def _write(file: Path, text: str) -> None:
         problem = f"={str(file)!r}: cannot be written ({error.strerror or error}); name a file with output=FILE."
         raise SettingError("output", problem) from None
     tell(f"Report: {file} ({len(text.encode()):,} bytes)")
-
-
-def _now() -> str:
-    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
