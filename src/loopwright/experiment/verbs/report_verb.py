@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from loopwright.errors import CheckpointError, SettingError
@@ -56,7 +57,9 @@ def _find(given: str) -> str:
     try:
         return find_run(given)
     except CheckpointError:
-        return find_sweep(given)
+        with suppress(CheckpointError):
+            return find_sweep(given)
+        raise
 
 
 def _write(file: Path, text: str) -> None:

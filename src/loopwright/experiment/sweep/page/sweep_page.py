@@ -123,10 +123,12 @@ def _summary(index: SweepIndex, table: GroupTable) -> Element:
 
 
 def _lead(index: SweepIndex) -> str:
-    """Return how many standard errors the best group is better than the next one, if both have a deviation."""
+    """Return how many standard errors the best group is better than the next group whose jobs are all done."""
     assert index.best is not None
     best = index.groups[index.best.group]
-    others = [group for group in index.groups if group.mean is not None and group.number != best.number]
+    num_jobs = Counter(job.group for job in index.jobs)
+    whole = [group for group in index.groups if group.mean is not None and group.num_done == num_jobs[group.number]]
+    others = [group for group in whole if group.number != best.number]
     if not others or best.mean is None:
         return ""
     sign = -1.0 if index.objective.mode == "max" else 1.0
