@@ -137,7 +137,9 @@ def read_run(directory: Path) -> RunRecord:
         state = "lost"
     if state not in STATES:
         state, problem = "unreadable", problem or f"{SUMMARY_FILE}: contains no state"
-    stop = summary.get("stop")
+    stop, metrics = summary.get("stop"), _numbers(summary.get("metrics"))
+    objective_name = _text(summary.get("objective_name")) or "val/loss"
+    objective = as_number(summary.get("objective"))
     resumes = summary.get("resumes")
     return RunRecord(
         directory=directory,
@@ -148,11 +150,11 @@ def read_run(directory: Path) -> RunRecord:
         seconds=as_number(summary.get("seconds")) or 0.0,
         global_step=_count(summary.get("global_step")) or 0,
         num_steps=read_num_steps(directory),
-        objective_name=_text(summary.get("objective_name")) or "val/loss",
+        objective_name=objective_name,
         objective_mode=mode if (mode := summary.get("objective_mode")) in ("min", "max") else None,
-        objective=as_number(summary.get("objective")),
+        objective=metrics.get(objective_name) if objective is None else objective,  # a failed run records only metrics
         best=_best(summary.get("best")),
-        metrics=_numbers(summary.get("metrics")),
+        metrics=metrics,
         changes=_changes(summary.get("changes")),
         chosen=_texts(summary.get("chosen")),
         command=_text(summary.get("command")),

@@ -15,6 +15,7 @@ from loopwright.errors import CheckpointError, on_one_line
 from loopwright.regular_files import read_regular
 
 METRICS_FILE = "metrics.jsonl"
+TIMING_FILE = "timing.jsonl"
 SUMMARY_FILE = "summary.json"
 COMPLETE = ("completed", "stopped")  # values of ``state`` in the ``summary.json`` of a finished run
 MAX_LOG_BYTES = 4 << 30  # maximum size of a file that grows during a run, such as metrics.jsonl
@@ -53,8 +54,10 @@ class Series:
         return min(self.finite, key=lambda pair: sign * pair[1], default=None)
 
 
-def read_series(run_dir: Path) -> dict[str, Series]:
+def read_series(run_dir: Path, file_name: str = METRICS_FILE) -> dict[str, Series]:
     """Return the metrics of a run by name, in the order in which the names first appear.
+
+    ``file_name`` can also be `TIMING_FILE`, whose lines have the same form.
 
     If a metric has several values at one step, the last value is used. Lines that cannot be parsed are skipped. For
     example, the last line can be incomplete after a power failure. The result is empty if the run has logged no
@@ -65,11 +68,11 @@ def read_series(run_dir: Path) -> dict[str, Series]:
             than 4 GiB.
     """
     found: dict[str, dict[int, float]] = {}
-    data = read_record(run_dir / METRICS_FILE, MAX_LOG_BYTES)
+    data = read_record(run_dir / file_name, MAX_LOG_BYTES)
     if data is None:
         return {}
     for line in data.decode(errors="replace").splitlines():
-        entry = _entry(line)
+        entry = parse_entry(line)
         if entry is not None:
             name, step, value = entry
             found.setdefault(name, {})[step] = value
@@ -151,7 +154,8 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
-def _entry(line: str) -> tuple[str, int, float] | None:
+def parse_entry(line: str) -> tuple[str, int, float] | None:
+    """Return the name, the step and the value in a line of ``metrics.jsonl``; None for another line."""
     try:
         entry = json.loads(line)
         return str(entry["name"]), int(entry["step"]), float(entry["value"])
