@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import on_one_line
+from loopwright.records.panels import RATE, Panel, panels_of, sources_of
 from loopwright.records.series import Series, read_series, read_summary
 from loopwright.regular_files import replace_file
 
@@ -37,16 +38,7 @@ _LABEL_PADDING = 5  # pixels between the text of the label and the frame of the 
 # Losses have a logarithmic axis if the largest loss divided by the smallest loss exceeds this ratio.
 _LOG_RANGE = 20.0
 _WIDE_LOG_RANGE = 2000.0  # above this ratio, the ticks of a logarithmic axis are powers of 10 only
-_RATE = "learning rate"
 _MAX_NAME = 40  # maximum number of characters of the name of a callback in the title
-
-
-@dataclass(frozen=True, slots=True)
-class _Panel:
-    """One subplot: the name of a quantity, and the series of this quantity by source, such as ``train`` or ``val``."""
-
-    title: str
-    series: Mapping[str, Series]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ def _figure(run_dir: Path, series: Mapping[str, Series]) -> Figure:
     from matplotlib.figure import Figure
 
     summary = read_summary(run_dir)
-    panels = _panels(series)
+    panels = panels_of(series)
     num_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     num_rows = math.ceil(min(len(panels), _MAX_PANELS) / num_columns)
     width, height = num_columns * _PANEL_INCHES[0], num_rows * _PANEL_INCHES[1] + 0.7
@@ -107,34 +99,12 @@ def _figure(run_dir: Path, series: Mapping[str, Series]) -> Figure:
     )
     best = _best(series, summary)
     _write_title(figure, run_dir, summary, best, max(0, len(panels) - _MAX_PANELS))
-    sources = _sources(panels)
+    sources = sources_of(panels)
     last_step = max(s.steps[-1] for s in series.values())
     for index, panel in enumerate(panels[:_MAX_PANELS]):
         axes = figure.add_subplot(num_rows, num_columns, index + 1)
         _draw_panel(axes, panel, sources, best, last_step)
     return figure
-
-
-def _panels(series: Mapping[str, Series]) -> list[_Panel]:
-    """Group series by quantity. For example, the panel of ``loss`` contains train/loss, val/loss and val/extra/loss."""
-    grouped: dict[str, dict[str, Series]] = {}
-    for name, one in series.items():
-        source, _, key = name.rpartition("/")
-        if name == "lr" or source == "lr":
-            source, key = "" if name == "lr" else f"group {key}", _RATE
-        grouped.setdefault(key, {})[source] = one
-    rank = {"loss": 0, _RATE: 2}
-    rates = list(grouped.get(_RATE, {}).values())
-    if len(rates) > 1 and all((each.steps, each.values) == (rates[0].steps, rates[0].values) for each in rates):
-        grouped[_RATE] = {"all groups": rates[0]}  # if all curves are equal, only one would be visible
-    keys = sorted(grouped, key=lambda key: rank.get(key, 1))  # sorted() keeps the order of keys with equal ranks
-    return [_Panel(key, dict(sorted(grouped[key].items(), key=lambda item: item[0] != "train"))) for key in keys]
-
-
-def _sources(panels: Sequence[_Panel]) -> dict[str, int]:
-    """Return the colour index of each source. A source has one colour in all panels. The index of ``train`` is -1."""
-    names = [source for panel in panels if panel.title != _RATE for source in panel.series if source != "train"]
-    return {"train": -1, **{source: index for index, source in enumerate(dict.fromkeys(names))}}
 
 
 def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | None:
@@ -175,10 +145,10 @@ def _state(summary: Mapping[str, Any]) -> str:
     return f"{state} by {on_one_line(by, _MAX_NAME)}" if isinstance(by, str) else state
 
 
-def _draw_panel(axes: Axes, panel: _Panel, sources: Mapping[str, int], best: _Best | None, last_step: int) -> None:
+def _draw_panel(axes: Axes, panel: Panel, sources: Mapping[str, int], best: _Best | None, last_step: int) -> None:
     from matplotlib.ticker import LogLocator
 
-    is_rate = panel.title == _RATE
+    is_rate = panel.title == RATE
     for index, (source, series) in enumerate(panel.series.items()):
         number = index - 1 if is_rate else sources[source]
         _draw_series(axes, series, source, number, is_noisy=not is_rate)
@@ -250,7 +220,7 @@ def _draw_series(axes: Axes, series: Series, source: str, number: int, *, is_noi
         line.set_markevery(max(1, num_points // 20))  # about 20 markers on a line
 
 
-def _mark_first_non_finite(axes: Axes, panel: _Panel) -> None:
+def _mark_first_non_finite(axes: Axes, panel: Panel) -> None:
     """Mark the first step with a NaN or infinite value. The curve has a gap at this step."""
     non_finite = [
         (step, source)

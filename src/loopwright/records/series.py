@@ -54,21 +54,23 @@ class Series:
         return min(self.finite, key=lambda pair: sign * pair[1], default=None)
 
 
-def read_series(run_dir: Path, file_name: str = METRICS_FILE) -> dict[str, Series]:
+def read_series(run_dir: Path, file: str = METRICS_FILE) -> dict[str, Series]:
     """Return the metrics of a run by name, in the order in which the names first appear.
-
-    ``file_name`` can also be `TIMING_FILE`, whose lines have the same form.
 
     If a metric has several values at one step, the last value is used. Lines that cannot be parsed are skipped. For
     example, the last line can be incomplete after a power failure. The result is empty if the run has logged no
     metrics.
+
+    Args:
+        run_dir: run directory.
+        file: name of the file, such as ``timing.jsonl``.
 
     Raises:
         CheckpointError: if the file cannot be read, is a link, is not a regular file, consists of holes, or has more
             than 4 GiB.
     """
     found: dict[str, dict[int, float]] = {}
-    data = read_record(run_dir / file_name, MAX_LOG_BYTES)
+    data = read_record(run_dir / file, MAX_LOG_BYTES)
     if data is None:
         return {}
     for line in data.decode(errors="replace").splitlines():

@@ -191,7 +191,7 @@ def test_torchrun_makes_one_directory(tmp_path: Path) -> None:
     swept = run(tmp_path, "-m", *small_run("loop.grad_accum_steps=1,2"), command=command)
     assert swept.returncode != 0
     assert (
-        "-m: expected one process to sweep, torchrun started 2; use loopwright -m device.num_processes=2"
+        "-m: a sweep starts its own processes; use device.num_processes=2 in each job, without torchrun."
         in swept.stderr
     )
 
@@ -218,7 +218,7 @@ def test_jobs_of_a_sweep_may_have_two_processes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     states = [json.loads(path.read_text())["state"] for path in tmp_path.glob("outputs/*/*/*/summary.json")]
     assert states == ["completed", "completed"]
-    assert "Done: 2 of 2 jobs completed." in done.stdout and "Done: trained" not in done.stdout
+    assert "2 of 2 jobs done" in done.stdout and "Done: trained" not in done.stdout
 
 
 def test_a_run_of_two_processes_is_reproduced(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_only_the_named_jobs_are_retried_from_the_start(cli: Cli, swept: Path, s
     for number in (0, 2, 3):
         as_failed(swept, number, keeps=1)
     answer = cli(*TRUSTED, "retry", "s", "jobs=2-3")
-    assert (answer.code, states_of(swept)) == (0, ["failed", "done", "done", "done"])
+    assert (answer.code, states_of(swept)) == (1, ["failed", "done", "done", "done"])
     assert sorted(path.name for path in swept.glob("*.attempt*")) == ["2.attempt1", "3.attempt1"]
     assert [path.name for path in (swept / "2.attempt1" / "checkpoints").iterdir()] == ["step_00000002"]
     assert (swept / "2.attempt1" / "config.yaml").read_bytes() == (swept / "2" / "config.yaml").read_bytes()

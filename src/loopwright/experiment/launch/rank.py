@@ -110,16 +110,18 @@ def as_ranked(job: Job, ranks: Ranks) -> Job:
 def run_rank(request: RunRequest, ranks: Ranks) -> int:
     """Carry out a run as one of several processes. Return the exit code of the run.
 
-    A process that Loopwright started exits here with exit code 0. After any other exit code, torch's launcher would end
-    the other processes before process 0 has recorded the end of the run.
+    A process other than process 0 exits here, without the usual end of the interpreter: threads of torch's process
+    group can abort a process that ends while they run, and the launcher would then end process 0, which still writes
+    the results. A process that Loopwright started exits with exit code 0. After any other exit code, torch's launcher
+    would end the other processes before process 0 has recorded the end of the run.
     """
     if not is_own_launch():
         begin(request.directory, ranks.rank)
     code = _lead(request) if not ranks.rank else _follow(request, ranks)
-    if is_own_launch():
+    if ranks.rank or is_own_launch():
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(0 if is_own_launch() else code)
     return code
 
 

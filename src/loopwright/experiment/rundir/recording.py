@@ -14,7 +14,7 @@ from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.jobs.rate_curve import Course
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.hooks import Callback
-from loopwright.loggers.lines import plan_text, with_notes
+from loopwright.loggers.lines import plan_text, sizes_of, with_notes
 from loopwright.loop import LoopCallback
 from loopwright.optim import kind_of
 from loopwright.plan import plan_json
@@ -72,7 +72,8 @@ class RecordingCallback(Callback):
             plan = plan.whole()
         course = self._course(plan) if plan.total_steps else None
         text = plan_text(plan, train_dataloader, course, trainer.callbacks)
-        self._writer.write_plan(text, plan_json(with_notes(plan, [self])))
+        batch_size, _ = sizes_of(train_dataloader, plan.num_micro_batches)
+        self._writer.write_plan(text, {**plan_json(with_notes(plan, [self])), "batch_size": batch_size})
         assert trainer.optimizer is not None, "checked by fit"
         self._writer.write_optimizer(_facts(trainer.optimizer))
 
