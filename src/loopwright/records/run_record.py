@@ -26,6 +26,7 @@ _RUN_ID = re.compile(r"_([0-9a-f]{6})(?:_sweep)?$")
 _STEP_FOLDER = re.compile(r"step_\d{8,}")
 _MANIFEST = "manifest.json"
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_YEARS = range(1970, 9000)  # other times can overflow when they are converted to the local time
 _MAX_TEXT = 1000  # characters of a text of a summary
 
 
@@ -249,12 +250,12 @@ def _levels(directory: Path, depth: int) -> Iterator[Path]:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a time with an offset from UTC. Texts of other forms are ignored."""
+    """Return a time with an offset from UTC. Texts of other forms, and years that no run has, are ignored."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
-    return found if found is not None and found.tzinfo is not None else None
+    return found if found is not None and found.tzinfo is not None and found.year in _YEARS else None
 
 
 def _count(value: object) -> int | None:

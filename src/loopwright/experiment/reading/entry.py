@@ -235,6 +235,8 @@ def _mean(values: list[float | None]) -> float | None:
 def _time(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-        return found.astimezone() if found.tzinfo is None else found
-    except (ValueError, OverflowError, OSError):
+    except ValueError:
         return None
+    if not 1970 <= found.year < 9000:  # other times can overflow when they are converted to the local time
+        return None
+    return found.astimezone() if found.tzinfo is None else found

@@ -29,7 +29,7 @@ def formatted(kind: str, fields: Sequence[str], rows: Sequence[Mapping[str, Any]
         rows: values by field.
     """
     if kind == "json":
-        return json.dumps([plain({field: _scalar(row[field]) for field in fields}) for row in rows], indent=1)
+        return json.dumps([plain_value({field: row[field] for field in fields}) for row in rows], indent=1)
     cells = [[_cell(row[field]) for field in fields] for row in rows]
     if kind == "csv":
         text = io.StringIO()
@@ -39,8 +39,9 @@ def formatted(kind: str, fields: Sequence[str], rows: Sequence[Mapping[str, Any]
     return "\n".join(f"| {' | '.join(each if each == '---' else _escaped(each) for each in line)} |" for line in lines)
 
 
-def _scalar(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+def plain_value(fields: Mapping[str, Any]) -> Any:
+    """Return fields as JSON values: times as text, numbers that are not finite as words."""
+    return plain({name: each.isoformat() if isinstance(each, datetime) else each for name, each in fields.items()})
 
 
 def _cell(value: Any) -> str:

@@ -29,16 +29,18 @@ _DISPENSABLE_IN_BLOCKS = ("best", "when", "steps")  # columns that are moved out
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column: its name, its heading, and its texts. A cell of the changes has several texts."""
+    """A column: its name, its heading, its texts, the width of the widest text, and whether texts end at the right."""
 
     name: str
     heading: str
     cells: Sequence[str]
+    width: int
     is_right: bool = False
 
-    @property
-    def width(self) -> int:
-        return max(map(cell_len, (self.heading, *self.cells)))
+
+def _column(name: str, heading: str, cells: Sequence[str], *, is_right: bool = False) -> _Column:
+    heading, *texts = (printable(text, keeps_newlines=False) for text in (heading, *cells))
+    return _Column(name, heading, texts, max(map(cell_len, (heading, *texts))), is_right)
 
 
 def list_lines(
@@ -86,31 +88,23 @@ def _columns(entries: Sequence[Entry], now: datetime, more: Mapping[str, Callabl
     objectives = dict.fromkeys(entry.objective_name for entry in entries)
     has_one = len(objectives) == 1
     columns = [
-        _Column("id", "id", [entry.id for entry in entries]),
-        _Column("name", "name", [entry.name for entry in entries]),
-        _Column("when", "when", [when_text(entry.started, now) for entry in entries]),
-        _Column("state", "state", [state_text(entry) for entry in entries]),
-        _Column("steps", "steps", [_steps(entry) for entry in entries], is_right=True),
-        _Column(
+        _column("id", "id", [entry.id for entry in entries]),
+        _column("name", "name", [entry.name for entry in entries]),
+        _column("when", "when", [when_text(entry.started, now) for entry in entries]),
+        _column("state", "state", [state_text(entry) for entry in entries]),
+        _column("steps", "steps", [_steps(entry) for entry in entries], is_right=True),
+        _column(
             "objective",
             next(iter(objectives)) if has_one else "objective",
-            _aligned([_objective(entry, has_name=not has_one) for entry in entries]),
+            with_equal_decimals([_objective(entry, has_name=not has_one) for entry in entries]),
         ),
-        _Column("best", "best", _aligned([number_text(entry.best) for entry in entries])),
-        *(_Column("more", key, [value_text(find(entry)) for entry in entries]) for key, find in more.items()),
-        _Column("from", "from", [entry.origin or UNKNOWN for entry in entries]),
+        _column("best", "best", with_equal_decimals([number_text(entry.best) for entry in entries])),
+        *(_column("more", key, [value_text(find(entry)) for entry in entries]) for key, find in more.items()),
+        _column("from", "from", [entry.origin or UNKNOWN for entry in entries]),
     ]
     if len({entry.name for entry in entries}) == 1:
         columns = [column for column in columns if column.name != "name"]
-    kept = ("id", "state", "more")
-    columns = [column for column in columns if column.name in kept or set(column.cells) != {UNKNOWN}]
-    return [
-        _Column(each.name, _line(each.heading), [_line(cell) for cell in each.cells], each.is_right) for each in columns
-    ]
-
-
-def _line(text: str) -> str:
-    return printable(text, keeps_newlines=False)
+    return [each for each in columns if each.name in ("id", "state", "more") or set(each.cells) != {UNKNOWN}]
 
 
 def _steps(entry: Entry) -> str:
@@ -120,10 +114,6 @@ def _steps(entry: Entry) -> str:
 def _objective(entry: Entry, *, has_name: bool) -> str:
     text = number_text(entry.objective)
     return f"{text} {entry.objective_name}" if has_name and entry.objective is not None else text
-
-
-def _aligned(texts: Sequence[str]) -> list[str]:
-    return with_equal_decimals(texts)
 
 
 def _width_of(columns: Sequence[_Column]) -> int:
