@@ -6,7 +6,7 @@ from loopwright.plan.compare import ADDED_SETTINGS, plan_differences, plan_exten
 from loopwright.plan.curve import draw_curve, in_ascii
 from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.epochs import EPOCHS, check_epochs, exact_epochs, read_epochs
-from loopwright.plan.lengths import longer_length
+from loopwright.plan.lengths import longer_length, longer_setting
 from loopwright.plan.metric_mode import settle_mode
 from loopwright.plan.metric_names import metric_problem
 from loopwright.plan.passes import Window
@@ -38,6 +38,7 @@ __all__ = [
     "exact_epochs",
     "in_ascii",
     "longer_length",
+    "longer_setting",
     "mean_prefix",
     "metric_problem",
     "next_multiple",

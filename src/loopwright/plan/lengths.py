@@ -72,12 +72,19 @@ def longer_length(plan: Plan) -> tuple[str, int]:
     >>> longer_length(plan_fit(TrainingLoop(max_steps=100, num_epochs=2), num_micro_batches=45))
     ('num_epochs', 4)
     """
-    settings = plan.loop_settings
-    if settings.num_steps is not None:
-        return "num_steps", 2 * settings.num_steps
-    if settings.num_epochs is not None and settings.max_steps != plan.stop_step:
-        return "num_epochs", 2 * settings.num_epochs
-    return "max_steps", 2 * plan.stop_step
+    loop = plan.loop_settings
+    return longer_setting(loop.num_steps, loop.num_epochs, loop.max_steps, plan.stop_step)
+
+
+def longer_setting(
+    num_steps: int | None, num_epochs: int | None, max_steps: int | None, stop_step: int
+) -> tuple[str, int]:
+    """Return the result of `longer_length` for the settings of a loop and the last step of its plan."""
+    if num_steps is not None:
+        return "num_steps", 2 * num_steps
+    if num_epochs is not None and max_steps != stop_step:
+        return "num_epochs", 2 * num_epochs
+    return "max_steps", 2 * stop_step
 
 
 def _end_of_steps(settings: TrainingSettings, num_steps: int, start_step: int, uses_epochs: bool) -> End:

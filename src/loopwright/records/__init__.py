@@ -2,7 +2,8 @@
 
 from loopwright.records.config_file import CONFIG_FILE, config_leaves, read_config
 from loopwright.records.curves import CURVES_FILE, draw_curves
-from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding
+from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding, reads_new_samples
+from loopwright.records.last_values import with_logged
 from loopwright.records.run_record import (
     STATES,
     SWEEP_FILE,
@@ -21,6 +22,7 @@ from loopwright.records.series import (
     COMPLETE,
     MAX_LOG_BYTES,
     METRICS_FILE,
+    TIMING_FILE,
     Series,
     read_mapping,
     read_metrics,
@@ -38,6 +40,7 @@ __all__ = [
     "METRICS_FILE",
     "STATES",
     "SWEEP_FILE",
+    "TIMING_FILE",
     "BestValue",
     "RunRecord",
     "Series",
@@ -58,5 +61,7 @@ __all__ = [
     "read_run",
     "read_series",
     "read_summary",
+    "reads_new_samples",
     "run_id",
+    "with_logged",
 ]

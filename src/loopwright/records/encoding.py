@@ -12,6 +12,7 @@ from loopwright.errors import CheckpointError, SettingError, on_one_line, refuse
 from loopwright.records.series import read_record
 
 DATA_FILE = "data.json"
+_NEW_SAMPLES = ("csv", "image_folder")  # kinds of data that `loopwright.data.new_samples` can read
 _MAX_BYTES = 64 << 20
 _MAX_DEPTH = 50  # maximum levels of nested lists and mappings
 
@@ -58,6 +59,11 @@ def read_encoding(run_dir: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         problem = f"expected the JSON mapping that a run recorded; {on_one_line(str(error), 200)}"
         raise CheckpointError(f"{on_one_line(str(file))}: {problem}") from None
+
+
+def reads_new_samples(encoding: Mapping[str, Any] | None) -> bool:
+    """Return whether `loopwright.data.new_samples` can encode new samples with the content of a ``data.json``."""
+    return encoding is not None and encoding.get("data") in _NEW_SAMPLES
 
 
 def _refuse_constant(name: str) -> NoReturn:

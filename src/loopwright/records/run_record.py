@@ -26,6 +26,7 @@ _RUN_ID = re.compile(r"_([0-9a-f]{6})(?:_sweep)?$")
 _STEP_FOLDER = re.compile(r"step_\d{8,}")
 _MANIFEST = "manifest.json"
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_YEARS = range(1970, 9000)  # other times can overflow when they are converted to the local time
 _MAX_TEXT = 1000  # characters of a text of a summary
 
 
@@ -137,7 +138,9 @@ def read_run(directory: Path) -> RunRecord:
         state = "lost"
     if state not in STATES:
         state, problem = "unreadable", problem or f"{SUMMARY_FILE}: contains no state"
-    stop = summary.get("stop")
+    stop, metrics = summary.get("stop"), _numbers(summary.get("metrics"))
+    objective_name = _text(summary.get("objective_name")) or "val/loss"
+    objective = as_number(summary.get("objective"))
     resumes = summary.get("resumes")
     return RunRecord(
         directory=directory,
@@ -148,11 +151,11 @@ def read_run(directory: Path) -> RunRecord:
         seconds=as_number(summary.get("seconds")) or 0.0,
         global_step=_count(summary.get("global_step")) or 0,
         num_steps=read_num_steps(directory),
-        objective_name=_text(summary.get("objective_name")) or "val/loss",
+        objective_name=objective_name,
         objective_mode=mode if (mode := summary.get("objective_mode")) in ("min", "max") else None,
-        objective=as_number(summary.get("objective")),
+        objective=metrics.get(objective_name) if objective is None else objective,  # a failed run records only metrics
         best=_best(summary.get("best")),
-        metrics=_numbers(summary.get("metrics")),
+        metrics=metrics,
         changes=_changes(summary.get("changes")),
         chosen=_texts(summary.get("chosen")),
         command=_text(summary.get("command")),
@@ -247,12 +250,12 @@ def _levels(directory: Path, depth: int) -> Iterator[Path]:
 
 
 def _time(value: object) -> datetime | None:
-    """Return a time with an offset from UTC. Texts of other forms are ignored."""
+    """Return a time with an offset from UTC. Texts of other forms, and years that no run has, are ignored."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
-    return found if found is not None and found.tzinfo is not None else None
+    return found if found is not None and found.tzinfo is not None and found.year in _YEARS else None
 
 
 def _count(value: object) -> int | None:

@@ -74,7 +74,7 @@ def read_series(run_dir: Path, file: str = METRICS_FILE) -> dict[str, Series]:
     if data is None:
         return {}
     for line in data.decode(errors="replace").splitlines():
-        entry = _entry(line)
+        entry = parse_entry(line)
         if entry is not None:
             name, step, value = entry
             found.setdefault(name, {})[step] = value
@@ -156,7 +156,8 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return depth == 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
-def _entry(line: str) -> tuple[str, int, float] | None:
+def parse_entry(line: str) -> tuple[str, int, float] | None:
+    """Return the name, the step and the value in a line of ``metrics.jsonl``; None for another line."""
     try:
         entry = json.loads(line)
         return str(entry["name"]), int(entry["step"]), float(entry["value"])

@@ -25,8 +25,8 @@ from loopwright.experiment.jobs.job_checker import JobChecker
 from loopwright.experiment.jobs.objects import JobObjects, make_trainer
 from loopwright.experiment.jobs.recorded import apply_overrides, run_of
 from loopwright.experiment.jobs.recorded_data import refuse_other_data, to_use_them, types_data
-from loopwright.experiment.jobs.recorded_encoding import reads_new_samples, refuse_other_encoding, without
-from loopwright.records import read_encoding, read_summary
+from loopwright.experiment.jobs.recorded_encoding import refuse_other_encoding, without
+from loopwright.records import read_encoding, read_summary, reads_new_samples
 from loopwright.trainer import Trainer
 
 _PATHS = ("data.path", "data.val_path")

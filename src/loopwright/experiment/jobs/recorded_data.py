@@ -23,8 +23,8 @@ from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.gate.tree import TARGET
 from loopwright.experiment.jobs.objects import facts_of
 from loopwright.experiment.jobs.recorded import differences
-from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.loggers.append_only import plain
+from loopwright.records import reads_new_samples
 
 # Sections and settings of a configuration that can contain paths of files to read.
 _READING = ("data", "model", "callbacks", "loggers", "ckpt_path", "ckpt_paths", "init_from")

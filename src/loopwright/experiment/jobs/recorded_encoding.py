@@ -15,19 +15,13 @@ from loopwright.data import Splits
 from loopwright.errors import SettingError, on_one_line
 from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.command_line import command_on, shell_line
-from loopwright.records import encoding_text, read_encoding
+from loopwright.records import encoding_text, read_encoding, reads_new_samples
 
-_NEW_SAMPLES = ("csv", "image_folder")  # kinds of data that `loopwright.data.new_samples` can read
 _MAX_CHARACTERS = 200  # maximum length of a line that describes a difference
 _MAX_LINES = 3
 _MAX_VALUES = 10  # for a longer list, a message shows only the values that the other list lacks
 # The last digits of a mean or deviation depend on the number of threads that computed it.
 _TOLERANCE = 1e-9
-
-
-def reads_new_samples(encoding: Mapping[str, Any] | None) -> bool:
-    """Return whether `loopwright.data.new_samples` can encode new samples with the content of a ``data.json``."""
-    return encoding is not None and encoding.get("data") in _NEW_SAMPLES
 
 
 def refuse_other_encoding(run_dir: Path, data: Splits, remedy: str) -> None:

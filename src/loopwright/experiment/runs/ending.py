@@ -32,14 +32,13 @@ from loopwright.experiment.jobs.job_settings import (
     callbacks_of,
 )
 from loopwright.experiment.jobs.objects import JobObjects
-from loopwright.experiment.jobs.recorded_encoding import reads_new_samples
 from loopwright.experiment.rundir.run_log import log_only
 from loopwright.experiment.rundir.run_report import REPORT_FILE, write_run_report
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.experiment.runs.causes import Cause, find_cause
 from loopwright.plan import Plan, longer_length
 from loopwright.protocols import StopsAgain
-from loopwright.records import draw_curves
+from loopwright.records import draw_curves, reads_new_samples
 from loopwright.trainer import Trainer
 
 _CAUSE_SECONDS = 5.0  # longest wait for the error of the process that has failed
