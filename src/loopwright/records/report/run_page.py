@@ -132,7 +132,7 @@ def _marks(files: RunFiles) -> list[Mark]:
 
 
 def _marks_of(panel: Panel, run: RunRecord, marks: Sequence[Mark]) -> list[Mark]:
-    """Return the marks of a panel: those of the run within its steps, and the best value if the panel contains it."""
+    """Return the marks of the run within the steps of a panel, and the best value if the panel contains it."""
     last = max((one.steps[-1] for one in panel.series.values() if one.steps), default=0)
     first = min((one.steps[0] for one in panel.series.values() if one.steps), default=0)
     found = [mark for mark in marks if first <= mark.x <= last]
