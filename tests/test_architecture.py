@@ -24,7 +24,7 @@ MAX_PARAMETERS = 12
 
 # Modules and packages directly under src/loopwright, by floor. A floor imports lower floors and, except for F2, itself.
 FLOORS: Sequence[frozenset[str]] = (
-    frozenset({"errors", "hooks", "loop", "plan", "records", "regular_files", "run_lock", "shipped"}),
+    frozenset({"errors", "hooks", "loop", "plan", "records", "regular_files", "run_lock", "shipped", "terminal_text"}),
     frozenset({"run_state", "protocols", "seeding", "precision", "batch_rows", "text_protocols", "sharded_tensors"}),
     frozenset({"device", "data", "models", "optim", "checkpoint", "loggers", "callbacks", "downstream"}),
     frozenset({"engine"}),

@@ -19,8 +19,8 @@ from loopwright.experiment.reading.list_files import FORMATS, formatted
 from loopwright.experiment.reading.list_text import list_lines
 from loopwright.experiment.reading.order import in_order
 from loopwright.experiment.rundir.directory import OUTPUTS
-from loopwright.loggers.lines import wrapped
 from loopwright.records import find_checkpoints
+from loopwright.terminal_text import wrapped
 
 _OPTIONS = {"sort": "started", "limit": None, "columns": None, "sweeps": "closed", "format": "text"}
 _MAX_NOTES = 5  # maximum number of lines about lost and unreadable runs below the table
