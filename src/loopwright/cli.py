@@ -19,7 +19,6 @@ from loopwright.experiment.console.messages import complain, one_line_of, tell, 
 from loopwright.experiment.console.reading_verbs import READING_VERBS
 from loopwright.experiment.gate.masking import masked_output
 from loopwright.experiment.gate.project_file import with_config_dir
-from loopwright.experiment.jobs.job_settings import at_config_path
 from loopwright.experiment.verbs.reading import execute_reading
 from loopwright.shipped import conf_dir
 
@@ -71,6 +70,8 @@ def _main(argv: Sequence[str] | None, stack: ExitStack) -> int:
     except SettingError as error:
         if error.__cause__ is not None and os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exception(error.__cause__)
+        from loopwright.experiment.jobs.job_settings import at_config_path
+
         complain(at_config_path(error))
         return 2
     except CheckpointError as error:

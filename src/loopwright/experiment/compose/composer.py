@@ -6,6 +6,7 @@ Loopwright composes every configuration with this class, and runs jobs without H
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from loopwright.errors import SettingError
-from loopwright.experiment.compose.checked_files import check_loaded_files
+from loopwright.experiment.compose.checked_files import LoadedFiles, check_loaded_files, keeping_files
 from loopwright.experiment.compose.composed import (
     Composed,
     check_sets_only_sweep,
@@ -50,6 +51,7 @@ CONFIG_NAME = "config"
 
 # Without `version_base`, Hydra 1.3 behaves like older versions. Hydra 1.4 ignores `version_base` and warns about it.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+_PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _KEPT = 64  # number of results of `Composer.unresolved` that are kept
 
 
@@ -58,11 +60,12 @@ class Composer:
 
     Args:
         config_dir: value of ``--config-dir``; None: only shipped files are read.
+        loaded: files that Hydra has loaded for this composer.
         allowed: names of environment variables that the user allows configurations to read.
     """
 
-    def __init__(self, config_dir: Path | None, allowed: Sequence[str] = ()) -> None:
-        self._config_dir = config_dir
+    def __init__(self, config_dir: Path | None, loaded: LoadedFiles, allowed: Sequence[str] = ()) -> None:
+        self._config_dir, self._loaded = config_dir, loaded
         self.allowed = allowed
         self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
@@ -180,9 +183,7 @@ class Composer:
         self, config_dir: Path, overrides: Sequence[str], section: str, names: Sequence[str]
     ) -> dict[str, str]:
         found: dict[str, str] = {}
-        loader = GlobalHydra.instance().config_loader()
-        used = loader.compute_defaults_list(CONFIG_NAME, [*self._search_path, *overrides], RunMode.RUN)
-        for default in used.defaults:
+        for default in self._defaults_list(overrides).defaults:
             name = f"{str(default.config_path).removesuffix('.yaml')}.yaml"
             if default.package not in (None, "", section) or not (config_dir / name).is_file():
                 continue
@@ -192,6 +193,12 @@ class Composer:
             if isinstance(content, dict):
                 found.update({key: name for key in names if content.get(key) is not None})
         return found
+
+    def _defaults_list(self, overrides: Sequence[str]) -> Any:
+        """Return Hydra's defaults list: the files of a composition, and the overrides that choose no option."""
+        loader = GlobalHydra.instance().config_loader()
+        with self._loaded.read_again():
+            return loader.compute_defaults_list(CONFIG_NAME, [*self._search_path, *overrides], RunMode.RUN)
 
     def unresolved(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
         """Compose a configuration with only ``group_overrides``, without resolving its interpolations.
@@ -211,6 +218,15 @@ class Composer:
     def pristine(self) -> dict[str, Any]:
         """Return the ``hydra`` node that Hydra composes from only the shipped files."""
         return self.hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
+
+    def may_change_hydra(self, overrides: Sequence[str]) -> bool:
+        """Return whether the ``hydra`` node of a composition may differ from the result of `pristine`.
+
+        The shipped files other than the root configuration set no value in this node. Therefore, the result is False if
+        only shipped files are read and every override has a plain key outside the node.
+        """
+        top_keys = [override_key(word).partition(".")[0] for word in overrides if _PLAIN_KEY.match(word)]
+        return self._config_dir is not None or len(top_keys) < len(overrides) or "hydra" in top_keys
 
     def hydra_part(self, whole: DictConfig) -> dict[str, Any]:
         """Return the ``hydra`` node of a configuration as nested dicts, without what this class added to it."""
@@ -277,8 +293,8 @@ def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[C
         _check_names(directory)
     lock_resolvers(allowed)
     check_loaded_files()
-    with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
-        yield Composer(directory, allowed)
+    with keeping_files() as loaded, initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
+        yield Composer(directory, loaded, allowed)
 
 
 def _check_names(directory: Path) -> None:

@@ -162,7 +162,7 @@ class _JobMaker:
         self.num_failures = 0  # number of jobs that were composed by ``in_full`` and refused
         self._composer, self._trust = composer, trust
         self._compose, self._in_full = compose, in_full
-        self._pristine = composer.pristine()
+        self._pristine: dict[str, Any] | None = None  # result of `Composer.pristine`, once it is needed
         self._known: dict[str, SettingError] = {}  # by messages of ``compose``: errors of ``in_full``
         self._hydra: object = None  # the last ``hydra`` node that was checked
 
@@ -190,7 +190,9 @@ class _JobMaker:
 
     def _make(self, composed: Composed, number: int, label: str) -> Job:
         if composed.hydra is not self._hydra:
-            check_hydra_tree(composed.hydra, self._pristine, composed.overrides)
+            if self._composer.may_change_hydra(composed.overrides):
+                self._pristine = self._pristine or self._composer.pristine()
+                check_hydra_tree(composed.hydra, self._pristine, composed.overrides)
             _check_verbose(composed.hydra["verbose"])
             self._hydra = composed.hydra
         job = _check_config(
