@@ -67,7 +67,7 @@ class Composer:
     def __init__(self, config_dir: Path | None, loaded: LoadedFiles, allowed: Sequence[str] = ()) -> None:
         self._config_dir, self._loaded = config_dir, loaded
         self.allowed = allowed
-        self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
+        self.directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
         self._own_settings: dict[tuple[str, ...], dict[str, str]] = {}  # results of `set_in_own_files`
         self._unresolved: dict[tuple[str, ...], Mapping[str, Any] | None] = {}  # results of `unresolved`
@@ -75,7 +75,7 @@ class Composer:
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
         """Names of the options of each configuration group, and of Hydra's launcher and sweeper groups."""
-        return config_groups(self._directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
+        return config_groups(self.directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
 
     @property
     def loader(self) -> ConfigLoader | None:
@@ -115,14 +115,20 @@ class Composer:
             make_source=lambda: whole,
         )
 
-    def compose_whole(self, overrides: Sequence[str]) -> DictConfig:
+    def compose_whole(self, overrides: Sequence[str], *, allows_sweep: bool = False) -> DictConfig:
         """Return the configuration of one job as Hydra composes it, with its nodes ``hydra`` and ``sweep``.
 
+        Args:
+            overrides: overrides of the job.
+            allows_sweep: whether the overrides may set values of ``sweep``.
+
         Raises:
-            SettingError: for wrong overrides, for settings of a sweep, and for an error in a configuration file.
+            SettingError: for wrong overrides, for settings of a sweep if they are not allowed, and for an error in a
+                configuration file.
         """
         parse_overrides(overrides)
-        refuse_sweep_words(overrides)
+        if not allows_sweep:
+            refuse_sweep_words(overrides)
         return self._compose_checked(overrides)
 
     def sweep_settings(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -183,7 +189,7 @@ class Composer:
         self, config_dir: Path, overrides: Sequence[str], section: str, names: Sequence[str]
     ) -> dict[str, str]:
         found: dict[str, str] = {}
-        for default in self._defaults_list(overrides).defaults:
+        for default in self.defaults_list(overrides).defaults:
             name = f"{str(default.config_path).removesuffix('.yaml')}.yaml"
             if default.package not in (None, "", section) or not (config_dir / name).is_file():
                 continue
@@ -194,7 +200,7 @@ class Composer:
                 found.update({key: name for key in names if content.get(key) is not None})
         return found
 
-    def _defaults_list(self, overrides: Sequence[str]) -> Any:
+    def defaults_list(self, overrides: Sequence[str]) -> Any:
         """Return Hydra's defaults list: the files of a composition, and the overrides that choose no option."""
         loader = GlobalHydra.instance().config_loader()
         with self._loaded.read_again():
@@ -254,7 +260,7 @@ class Composer:
     def _contents_of(self, group: str) -> dict[str, dict[str, Any]]:
         """Return the content of the file of each option in a group. Omit files that contain no valid mapping."""
         contents = {}
-        for directory in self._directories:
+        for directory in self.directories:
             for file in sorted((directory / group).glob("*.yaml")):
                 try:
                     with yaml_errors(file):

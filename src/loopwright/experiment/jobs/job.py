@@ -27,6 +27,8 @@ from loopwright.experiment.jobs.changes import Changes, changes_of
 from loopwright.experiment.jobs.distinct_jobs import DistinctJobs, labels_of
 from loopwright.experiment.jobs.job_errors import JobErrors
 from loopwright.experiment.jobs.job_settings import (
+    FROM_DATA,
+    NAMING_GROUPS,
     JobSettings,
     check_names,
     check_sections,
@@ -36,19 +38,6 @@ from loopwright.experiment.jobs.job_settings import (
 from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
-# Groups whose typed option becomes a word of the run's name, if all jobs of a sweep have this option.
-_NAMING_GROUPS = ("data", "model")
-# Settings of the shipped models that the data can determine.
-FROM_DATA = (
-    "in_features",
-    "in_channels",
-    "image_size",
-    "num_classes",
-    "num_targets",
-    "target_deviation",
-    "context_length",
-    "vocab_size",
-)
 CHOSEN = ("experiment", "model", "data")  # groups whose chosen options a run records
 MAX_JOBS = 10_000  # of a sweep
 _MOST_FAILURES = 20  # number of wrong jobs that Hydra composes; the jobs after them are not checked
@@ -126,7 +115,7 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
     """
     if len(jobs) > MAX_JOBS:
         raise SettingError("-m", f": expected at most {MAX_JOBS:,} jobs, given {len(jobs):,}.")
-    naming_groups = [group for group in _NAMING_GROUPS if len({_typed(group, overrides) for overrides in jobs}) == 1]
+    naming_groups = [group for group in NAMING_GROUPS if len({_typed(group, overrides) for overrides in jobs}) == 1]
     in_full = partial(composer.compose, naming_groups=naming_groups)
     make = _JobMaker(composer, trust, sweep_composition(composer, in_full, jobs, naming_groups), in_full)
     labels = labels_of(jobs)
