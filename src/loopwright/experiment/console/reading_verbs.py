@@ -51,6 +51,12 @@ READING_VERBS: Mapping[str, ReadingVerb] = MappingProxyType(
             arguments="DIR [format=json]",
             function=f"{_VERBS}.show_verb:show",
         ),
+        "report": ReadingVerb(
+            meaning="report DIR: write an HTML page about a run, or one page that compares several runs",
+            arguments="DIR [DIR …] [output=FILE]",
+            function=f"{_VERBS}.report_verb:report",
+            most=None,
+        ),
     }
 )
 

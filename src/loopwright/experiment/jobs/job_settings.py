@@ -51,6 +51,7 @@ class JobSettings:
         objective_mode: whether a smaller ("min") or a larger ("max") objective is better.
         deterministic: whether torch uses deterministic operations only.
         log_every_n_steps: number of steps between two records of training metrics.
+        report: whether the run writes ``report.html`` at its end.
         max_restarts: maximum number of restarts without a new checkpoint between them. A run restarts if it fails or is
             killed.
 
@@ -68,6 +69,7 @@ class JobSettings:
     deterministic: bool
     log_every_n_steps: int
     max_restarts: int = 0
+    report: bool = False
     init_strict: bool = True
     init_optimizer: bool = False
 
@@ -89,7 +91,7 @@ class JobSettings:
             _check_path("ckpt_paths", path)
         if not isinstance(self.objective, str) or not self.objective:
             raise refuse_type("objective", self.objective, "the name of a metric, such as val/loss")
-        for setting in ("deterministic", "init_strict", "init_optimizer"):
+        for setting in ("deterministic", "init_strict", "init_optimizer", "report"):
             if not isinstance(getattr(self, setting), bool):
                 raise refuse_type(setting, getattr(self, setting), "true or false")
         check_count("log_every_n_steps", self.log_every_n_steps)

@@ -24,9 +24,15 @@ from loopwright.experiment.console.command_line import command_on
 from loopwright.experiment.console.messages import complain, one_line_of, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
-from loopwright.experiment.jobs.job_settings import OVERFITS, at_callback_path, at_config_path, callbacks_of
+from loopwright.experiment.jobs.job_settings import (
+    OVERFITS,
+    at_callback_path,
+    at_config_path,
+    callbacks_of,
+)
 from loopwright.experiment.jobs.objects import JobObjects
 from loopwright.experiment.rundir.run_log import log_only
+from loopwright.experiment.rundir.run_report import REPORT_FILE, write_run_report
 from loopwright.experiment.rundir.writer import DirectoryWriter
 from loopwright.experiment.runs.causes import Cause, find_cause
 from loopwright.plan import Plan, longer_length
@@ -128,7 +134,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
         _log.info("%s", said)
     try:
         writer.end(state, exit_code, error=said, **known)
-        draw(request.directory)
+        draw(request, next_commands(request, state)[1])
     except SaveError as unwritten:  # the message names the error that ended the run, then this error
         said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
@@ -230,9 +236,22 @@ def longer_command(
     return command_on("resume", directory, permissions, f"loop.{name}={value}") if is_set else None
 
 
-def draw(directory: Path) -> None:
-    """Draw the curves of a run to ``curves.png``. Log an error as a warning, because all results are recorded."""
+def draw(request: RunRequest, commands: Mapping[str, str]) -> None:
+    """Draw the curves of a run to ``curves.png``, and write ``report.html`` if the settings ask for it.
+
+    Errors are logged as warnings, because all results are recorded.
+
+    Args:
+        request: request for the run.
+        commands: commands for the report, by label.
+    """
+    directory = request.directory
     try:
         draw_curves(directory)
     except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
         _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))
+    if request.job.settings.report:
+        try:
+            write_run_report(directory, commands)
+        except Exception as error:  # noqa: BLE001  (a fault in the page, or a full disk)
+            _log.warning("%s: cannot be written: %s", REPORT_FILE, one_line_of(error))

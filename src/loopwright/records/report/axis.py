@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _LOG_RANGE = 20.0  # a larger ratio of the largest and the smallest value gives a logarithmic axis
+_LARGEST = 1e150  # larger values are shown at the end of the axis, because their differences could overflow
+_LEAST_RANGE = 1e-9  # of the values on an axis, as a fraction of the largest value
 _MARGIN = 0.05  # empty part at both ends of the vertical axis
 
 
@@ -38,30 +40,33 @@ class Axis:
 
 
 def make_axis(
-    values: Iterable[float], *, num_ticks: int = 5, may_be_log: bool = False, margin: float = _MARGIN
+    values: Iterable[float],
+    *,
+    num_ticks: int = 5,
+    may_be_log: bool = False,
+    log_range: float = _LOG_RANGE,
+    margin: float = _MARGIN,
 ) -> Axis:
     """Return an axis that contains all finite values.
 
     Args:
         values: values to show.
         num_ticks: approximate number of ticks.
-        may_be_log: whether the axis is logarithmic if all values are positive and their ratio exceeds 20.
+        may_be_log: whether the axis is logarithmic if all values are positive and their ratio exceeds ``log_range``.
+        log_range: largest ratio of the values on a linear axis.
         margin: empty part at both ends, as a fraction of the range.
     """
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [min(max(value, -_LARGEST), _LARGEST) for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    if may_be_log and low > 0 and high / low > _LOG_RANGE:
+    if may_be_log and low > 1 / _LARGEST and high / low > log_range:
         stretch = (high / low) ** margin
         low, high = low / stretch, high * stretch
         return Axis(low, high, is_log=True, ticks=_log_ticks(low, high, num_ticks))
-    if low == high:
-        room = abs(low) * 0.1 or 1.0
-        low, high = low - room, high + room
-    else:
-        room = (high - low) * margin
-        low, high = low - room, high + room
-    if not math.isfinite(high - low):  # the range exceeds the largest float
-        low, high = low / 4, high / 4
+    largest = max(abs(low), abs(high))
+    room = (high - low) * margin
+    if high - low <= largest * _LEAST_RANGE or largest < 1 / _LARGEST:  # the values are equal, or nearly so
+        room = largest * 0.1 if largest > 1 / _LARGEST else 1.0
+    low, high = low - room, high + room
     return Axis(low, high, is_log=False, ticks=_linear_ticks(low, high, num_ticks))
 
 
@@ -78,8 +83,6 @@ def _linear_ticks(low: float, high: float, num_ticks: int) -> list[float]:
     rough = (high - low) / num_ticks
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(each * scale for each in _STEPS if each * scale >= rough * 0.999)
-    if step <= 0 or not math.isfinite(step) or low + step == low:  # the range is too small for the precision of floats
-        return [low, high]
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [float(f"{index * step:.12g}") for index in range(first, last + 1)]

@@ -62,6 +62,52 @@
     for (const row of all(`#${box.dataset.table} tr`)) row.cells[Number(box.dataset.column)].hidden = !box.checked;
   });
 
+  // Parallel coordinates: dragging along an axis selects groups in the chart and in the table of the jobs.
+  for (const chart of all("svg.parallel")) {
+    const top = Number(chart.dataset.top), bottom = Number(chart.dataset.bottom), chosen = new Map();
+    const lines = all("path[data-shares]", chart).map((line) => ({ line, shares: line.dataset.shares.split(" ").map(Number) }));
+    const share = (event) => {
+      const box = chart.getBoundingClientRect(), y = (event.clientY - box.top) * chart.viewBox.baseVal.height / box.height;
+      const place = (bottom - y) / (bottom - top);
+      return place < 0.03 ? 0 : place > 0.97 ? 1 : place;  // the ends of an axis are easy to reach
+    };
+    const select = () => {
+      const groups = new Set();
+      for (const { line, shares } of lines) {
+        const isIn = [...chosen].every(([axis, [low, high]]) => shares[axis] >= low && shares[axis] <= high);
+        line.classList.toggle("off", !isIn);
+        if (isIn) groups.add(line.dataset.group);
+      }
+      for (const mark of all("#jobs [data-group]")) mark.closest("tr").hidden = chosen.size > 0 && !groups.has(mark.dataset.group);
+    };
+    for (const brush of all("rect.brush", chart)) {
+      const axis = Number(brush.dataset.axis);
+      let start = null;
+      const show = (low, high) => {
+        brush.setAttribute("y", bottom - high * (bottom - top));
+        brush.setAttribute("height", (high - low) * (bottom - top));
+      };
+      brush.addEventListener("pointerdown", (event) => { start = share(event); brush.setPointerCapture(event.pointerId); });
+      brush.addEventListener("pointermove", (event) => {
+        if (start === null) return;
+        const range = [start, share(event)].sort((a, b) => a - b);
+        chosen.set(axis, range);
+        brush.classList.add("set");
+        show(...range);
+        select();
+      });
+      brush.addEventListener("pointerup", (event) => {
+        if (start !== null && Math.abs(share(event) - start) < 0.02) {  // a click removes the selection of this axis
+          chosen.delete(axis);
+          brush.classList.remove("set");
+          show(0, 1);
+          select();
+        }
+        start = null;
+      });
+    }
+  }
+
   // Interactive charts, if the page contains uPlot. Otherwise, the SVG charts stay.
   const charts = new Map();
   const control = (name) => document.getElementById(name);
@@ -117,18 +163,33 @@
     const text = getComputedStyle(root).getPropertyValue("--pale").trim();
     const grid = { stroke: getComputedStyle(root).getPropertyValue("--grid").trim(), width: 1 };
     const width = figure.clientWidth - 26;
+    // All charts begin with one range of steps. A zoom has another range.
+    const whole = chart.x_range.map(scaleOf(kind));
+    const isWhole = (drawn) => drawn.scales.x.min === whole[0] && drawn.scales.x.max === whole[1];
+    const xRange = (drawn, low, high) => {
+      const x = drawn.data[0];
+      return low === null || (low === x[0] && high === x[x.length - 1]) ? whole : [low, high];
+    };
+    const yRange = (drawn, low, high) => {
+      if (low === null) return isLog ? [1, 10] : [0, 1];
+      if (chart.y_range && isWhole(drawn) && !weight && isLog === chart.is_log) return chart.y_range;
+      return isLog ? [low / 1.1, high * 1.1] : uPlot.rangeNum(low, high, 0.1, false);
+    };
     const options = {
       width, height: Math.round(Math.max(160, Math.min(width * 0.46, 240))),
       cursor: { sync: { key: "steps" }, focus: { prox: 24 }, drag: { x: true, y: false } },
-      scales: { x: { time: false }, y: { distr: isLog ? 3 : 1 } },
+      legend: { show: series.length <= 8 },
+      scales: { x: { time: false, range: xRange }, y: { distr: isLog ? 3 : 1, range: yRange } },
       axes: [{ stroke: text, grid, ticks: grid, size: 34, values: (_, ticks) => ticks.map(shown) },
         { stroke: text, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((each) => each === null ? "" : shown(each)) }],
       series: [{ label: kind, value: (_, number) => shown(number) }, ...series.map((each) => ({
-        label: each.name, stroke: colour(each.style) + (each.isPale ? "66" : ""), width: each.isPale ? 1 : 1.7,
+        label: each.name, stroke: colour(each.style) + (each.isPale || each.is_faint ? "77" : ""),
+        width: each.isPale || each.is_faint ? 1 : 1.8,
         dash: dash(each.style), spanGaps: false, points: { show: each.x.length <= 40 },
         value: (_, number) => shown(number),
       }))],
       hooks: { setLegend: [(drawn) => {  // without a cursor, the legend shows the last values
+        if (!drawn.legend.show) return;
         if (drawn.legend.idx === null || drawn.legend.idx === undefined)
           drawn.setLegend({ idx: drawn.data[0].length - 1 }, false);
       }], draw: [(drawn) => {
@@ -143,6 +204,15 @@
           context.beginPath();
           context.moveTo(x, top + height);
           context.lineTo(x, mark === "resume" ? top : top + height - 7);
+          context.stroke();
+        }
+        context.setLineDash([]);
+        context.strokeStyle = getComputedStyle(root).getPropertyValue("--bad").trim();
+        for (const [step, y] of chart.failed || []) {
+          const x = drawn.valToPos(scaleOf(kind)(step), "x", true), place = drawn.valToPos(y, "y", true);
+          context.beginPath();
+          context.moveTo(x - 5, place - 5); context.lineTo(x + 5, place + 5);
+          context.moveTo(x + 5, place - 5); context.lineTo(x - 5, place + 5);
           context.stroke();
         }
         if (chart.best) {
@@ -161,11 +231,11 @@
     // uPlot connects over undefined values, which are steps of another series, and leaves gaps at null values.
     svg.style.display = "none";
     const legend = figure.querySelector("ul.legend");
-    if (legend) legend.style.display = "none";
+    if (legend) legend.style.display = options.legend.show ? "none" : "";
     const old = charts.get(figure);
     if (old) old.destroy();
     const drawn = new uPlot(options, values, figure.querySelector(".plot"));
-    drawn.setLegend({ idx: values[0].length - 1 }, false);
+    if (options.legend.show) drawn.setLegend({ idx: values[0].length - 1 }, false);
     charts.set(figure, drawn);
   };
   const draw = () => {

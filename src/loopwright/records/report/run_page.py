@@ -9,7 +9,7 @@ from loopwright.records.panels import RATE, Panel, panels_of, sources_of
 from loopwright.records.report.axis import number_text
 from loopwright.records.report.builder import Element, element
 from loopwright.records.report.charts import Charts
-from loopwright.records.report.masks import HIDDEN, is_secret
+from loopwright.records.report.parts import MAX_PANELS, change_texts, controls, left_out, state_badge
 from loopwright.records.report.run_files import RunFiles
 from loopwright.records.report.run_sections import checkpoint_section, configuration_section, origin_section
 from loopwright.records.report.shell import document
@@ -18,19 +18,8 @@ from loopwright.records.report.tables import command, duration_text
 from loopwright.records.report.uplot import UPlot
 from loopwright.records.run_record import RunRecord
 
-# Word, mark and class of each state. The mark and the word show the state without colour.
-STATES = {
-    "completed": ("✓ completed", "good"),
-    "stopped": ("✓ stopped", "good"),
-    "running": ("▸ running", "warn"),
-    "interrupted": ("‖ interrupted", "warn"),
-    "lost": ("? lost", "warn"),
-    "failed": ("✗ failed", "bad"),
-    "unreadable": ("? unreadable", "bad"),
-}
 _MAX_CHECKPOINT_MARKS = 200
 _MAX_CHANGES = 12  # in the head of the page
-MAX_PANELS = 60
 
 
 def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, uplot: UPlot | None) -> str:
@@ -44,7 +33,7 @@ def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, u
     """
     run = files.run
     panels = panels_of(files.series)
-    charts = Charts(sum(len(panel.series) for panel in panels[:MAX_PANELS]))
+    charts = Charts(panels[:MAX_PANELS])
     marks = _marks(files)
     styles = _styles(panels)
     figures = [charts.figure(panel, styles, _marks_of(panel, run, marks)) for panel in panels[:MAX_PANELS]]
@@ -66,51 +55,6 @@ def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, u
     ]  # fmt: skip
     data: dict[str, Any] = {"charts": charts.data, "samples_per_step": files.samples_per_step, "hours": files.hours}
     return document(f"{run.name} {run.id}", content, data=data, uplot=uplot)
-
-
-def controls(*, has_samples: bool = False, has_hours: bool = False) -> Element:
-    """Return the controls of the interactive charts. Pages without scripts do not show them."""
-    units = ["steps", *(["samples"] if has_samples else []), *(["hours"] if has_hours else [])]
-    axis = element("select", [element("option", unit, value=unit) for unit in units], id="x-axis")
-    weights = [("off", "0"), ("light", "0.6"), ("medium", "0.9"), ("strong", "0.98")]
-    smoothing = element("select", [element("option", name, value=weight) for name, weight in weights], id="smoothing")
-    log = element("input", type="checkbox", id="log")
-    return element(
-        "div",
-        element("label", "Horizontal axis ", axis),
-        element("label", "Smoothing ", smoothing),
-        element("label", log, " logarithmic values"),
-        element("span", "Drag over a chart to zoom, double-click to reset.", class_="pale"),
-        class_="controls needs-plot",
-    )
-
-
-def left_out(num_panels: int) -> Element | None:
-    """Return a note about panels that the page does not contain; None if it contains all."""
-    more = num_panels - MAX_PANELS
-    return element("p", f"{more} more metrics are in metrics.jsonl.", class_="pale") if more > 0 else None
-
-
-def state_badge(state: str) -> Element:
-    """Return the state of a run as a word with a mark and a colour."""
-    word, kind = STATES.get(state, (state, "pale"))
-    return element("span", word, class_=f"state {kind}")
-
-
-def change_texts(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """Return the changed settings as overrides. Secret values are masked."""
-    return [f"{path}={HIDDEN if is_secret(path) else value_text(value)}" for path, (_, value) in changes.items()]
-
-
-def value_text(value: object) -> str:
-    """Return a value of a configuration as it is typed in an override."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(map(value_text, value))}]"
-    return str(value)
 
 
 def _head(run: RunRecord, drawn: str) -> Element:
@@ -188,7 +132,7 @@ def _marks(files: RunFiles) -> list[Mark]:
 
 
 def _marks_of(panel: Panel, run: RunRecord, marks: Sequence[Mark]) -> list[Mark]:
-    """Return the marks of a panel: those of the run within its steps, and the best value if the panel contains it."""
+    """Return the marks of the run within the steps of a panel, and the best value if the panel contains it."""
     last = max((one.steps[-1] for one in panel.series.values() if one.steps), default=0)
     first = min((one.steps[0] for one in panel.series.values() if one.steps), default=0)
     found = [mark for mark in marks if first <= mark.x <= last]

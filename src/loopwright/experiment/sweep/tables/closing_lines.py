@@ -14,6 +14,7 @@ from loopwright.loggers.lines import duration_text
 
 CSV_FILE = "sweep.csv"
 MARKDOWN_FILE = "sweep.md"
+PAGE_FILE = "sweep.html"
 _STATES = ("failed", "pruned", "interrupted", "skipped", "running", "pending")
 _MAX_TIED = 5  # maximum number of groups that the line about ties names
 _THREADS = "device.num_threads"
@@ -94,25 +95,32 @@ def next_steps(index: SweepIndex, directory: str, *, num_threads: int | None, wi
         index: index of the sweep.
         directory: directory of the sweep, as it is printed.
         num_threads: number of threads of the jobs; None if it is unknown.
-        width: width of the terminal in characters. If the files and the command do not fit, they have separate lines.
+        width: width of the terminal in characters. What does not fit into a line begins a new line.
     """
-    lines = [f"Tables: {CSV_FILE}, {MARKDOWN_FILE}"]
+    page = Path(directory, PAGE_FILE)
+    parts = [f"Pictures: {shell_line([str(page)])}"] if page.exists() else []
+    parts.append(f"Tables: {CSV_FILE}, {MARKDOWN_FILE}")
     command = best_command(index, num_threads) if len(index.groups) > 1 else None
     if command is not None:
-        run_best = f"Run the best: {command}"
-        is_short = len(lines[0]) + 3 + len(run_best) <= width
-        lines = [f"{lines[0]}   {run_best}"] if is_short else [lines[0], run_best]
+        parts.append(f"Run the best: {command}")
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 3 + len(part) <= width:
+            lines[-1] += f"   {part}"
+        else:
+            lines.append(part)
     if index.state == "running":
         return lines
     states = {job.state for job in index.jobs}
     if "failed" in states:
-        lines.append(f"Retry what failed: {_sweep_command('retry', index, directory)}")
+        lines.append(f"Retry what failed: {sweep_command('retry', index, directory)}")
     if states & {"pending", "interrupted", "running", "skipped"}:
-        lines.append(f"Resume: {_sweep_command('resume', index, directory)}")
+        lines.append(f"Resume: {sweep_command('resume', index, directory)}")
     return lines
 
 
-def _sweep_command(verb: str, index: SweepIndex, directory: str) -> str:
+def sweep_command(verb: str, index: SweepIndex, directory: str) -> str:
+    """Return the shell command that applies a verb, such as ``retry``, to a sweep."""
     return shell_line(["loopwright", "sweep", *words_on(verb, Path(directory), index.trust)])
 
 
