@@ -21,8 +21,8 @@ VALUES = {
 }
 
 
-def text_of(run: Path, *, width: int = 120, **values: Any) -> str:
-    return run_text(read_view(run), now=NOW, width=width, **values)
+def text_of(run: Path, *, width: int = 120) -> str:
+    return run_text(read_view(run), now=NOW, width=width)
 
 
 def test_a_run_on_one_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,11 +145,6 @@ def test_the_lines_fit_the_terminal(width: int, tmp_path: Path, monkeypatch: pyt
     assert all(cell_len(line) <= width for line in lines if "2026-11-01_" not in line and "metric" not in line)
     assert any("and 11 more metrics" in line for line in lines)
     assert any("9, at step 10, …, " in line for line in lines)
-
-
-def test_ascii(tmp_path: Path) -> None:
-    run = leave_run(tmp_path, "6b7ccb", values=VALUES)
-    assert text_of(run, is_ascii=True).replace("–", "").isascii()
 
 
 def test_texts_of_a_stranger_are_printable(tmp_path: Path) -> None:
