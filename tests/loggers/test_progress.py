@@ -115,7 +115,7 @@ def test_the_live_line_shows_the_progress_of_a_validation(terminal: Terminal) ->
     class Look(Callback):
         def on_validate_batch_start(self, trainer: Trainer, model: Any, batch: Any, batch_idx: int) -> None:
             assert logger._fit is not None
-            shown.append(logger._fit.live_text())
+            shown.append(logger._fit.live_text(200))
 
     logger = ProgressLogger(**SELDOM)
     fit_on(terminal, logger, callbacks=[Look()])

@@ -17,8 +17,12 @@ from loopwright.terminal_text import encodable
 class View(Protocol):
     """An object whose progress a live line shows."""
 
-    def live_text(self) -> str:
-        """Return the text of the live line. Important items come first, because a narrow terminal truncates the end."""
+    def live_text(self, width: int) -> str:
+        """Return the text of the live line. Important items come first, because the terminal truncates the end.
+
+        Args:
+            width: columns of the terminal.
+        """
         ...
 
     def done_and_total(self) -> tuple[int, int]:
@@ -60,7 +64,7 @@ class LiveLine:
             self._console.show_cursor()
 
     def _render(self) -> RenderableType:
-        shown = encodable(self._view.live_text(), self._console.encoding)
+        shown = encodable(self._view.live_text(self._console.width), self._console.encoding)
         is_unicode = self._console.encoding.startswith("utf")  # other encodings may have no ellipsis character
         text = Text(shown, no_wrap=True, overflow="ellipsis" if is_unicode else "crop")
         num_done, num_total = self._view.done_and_total()

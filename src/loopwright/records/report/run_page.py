@@ -33,7 +33,7 @@ def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, u
     """
     run = files.run
     panels = panels_of(files.series)
-    charts = Charts(sum(len(panel.series) for panel in panels[:MAX_PANELS]))
+    charts = Charts(panels[:MAX_PANELS])
     marks = _marks(files)
     styles = _styles(panels)
     figures = [charts.figure(panel, styles, _marks_of(panel, run, marks)) for panel in panels[:MAX_PANELS]]
