@@ -41,6 +41,7 @@ ROOMS: Sequence[frozenset[str]] = (
     frozenset({"gate"}),
     frozenset({"compose"}),
     frozenset({"jobs"}),
+    frozenset({"explain"}),
     frozenset({"rundir"}),
     frozenset({"runs"}),
     frozenset({"launch"}),
@@ -248,8 +249,16 @@ def long_signatures(module: Module) -> Iterator[str]:
             yield f"{module.name}:{function.lineno}: {function.name} has {num} parameters"
 
 
-# Verbs import torch, which takes seconds. So they are imported after the configuration has been composed.
-IMPORTS_LATE = frozenset({"loopwright.__main__", "loopwright.cli", "loopwright.experiment.verbs.entry"})
+# Most verbs import torch, which takes seconds, so they are imported after the configuration has been composed. The
+# commands that only compose a configuration import nothing else.
+IMPORTS_LATE = frozenset(
+    {
+        "loopwright.__main__",
+        "loopwright.cli",
+        "loopwright.experiment.verbs.composing_entry",
+        "loopwright.experiment.verbs.entry",
+    }
+)
 
 
 def own_imports_in_functions(module: Module) -> Iterator[str]:

@@ -32,7 +32,7 @@ from loopwright.experiment.compose.composed import (
     take_sweep,
     task_of,
 )
-from loopwright.experiment.compose.composition_errors import composition_error
+from loopwright.experiment.compose.composition_errors import composition_error, other_options, unknown_key
 from loopwright.experiment.compose.overrides import (
     SEARCH,
     first_options,
@@ -220,6 +220,18 @@ class Composer:
                 self._unresolved.clear()
             self._unresolved[known] = self._compose_unresolved(group_overrides)
         return self._unresolved[known]
+
+    def hint(self, key: str, overrides: Sequence[str], config: Mapping[str, Any]) -> str:
+        """Return a hint for a key that a configuration lacks: the options that have it, or the most similar key.
+
+        Args:
+            key: path of a setting.
+            overrides: overrides from which the configuration was composed.
+            config: composed configuration.
+        """
+        groups = self.groups
+        chosen = [word for word in overrides if override_key(word) in groups]
+        return other_options(key, groups, chosen, self._contents_of) or unknown_key(key, config, groups)
 
     def pristine(self) -> dict[str, Any]:
         """Return the ``hydra`` node that Hydra composes from only the shipped files."""

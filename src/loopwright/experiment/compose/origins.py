@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
 
@@ -29,8 +28,7 @@ _NAME = re.compile(r"[^.\[\]]+")
 _DEFAULTS = "defaults"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Writer:
+class Writer(NamedTuple):
     """A line of a file, or an override, that sets a value.
 
     Attributes:
@@ -48,8 +46,7 @@ class Writer:
     is_shipped: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadFile:
+class ReadFile(NamedTuple):
     """A configuration file that was merged.
 
     Attributes:

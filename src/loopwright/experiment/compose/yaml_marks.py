@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import yaml  # a dependency of omegaconf
 
 # The parser in C is faster. Both parsers give the same nodes.
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _QUOTED_OR_COMMENT = re.compile(r"""'(?:[^']|'')*'|"(?:\\.|[^"\\])*"|(?:^|(?<=\s))\#.*""")
 
@@ -17,8 +18,7 @@ _QUOTED_OR_COMMENT = re.compile(r"""'(?:[^']|'')*'|"(?:\\.|[^"\\])*"|(?:^|(?<=\s
 _CHOICE = re.compile(r"\s*-\s+(?:override\s+|optional\s+)*/?([\w/]+)\s*:\s*([^#]*[^#\s])")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """A line of a defaults list that chooses an option of a group, such as ``- override /model: mlp``."""
 
     group: str
@@ -26,8 +26,7 @@ class Choice:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry of a mapping in a YAML file.
 
     Attributes:
@@ -74,7 +73,7 @@ def _entries(node: yaml.MappingNode, lines: list[str]) -> dict[str, Entry]:
 
 
 def _key(node: yaml.Node) -> str:
-    return str(yaml.SafeLoader("").construct_object(node))
+    return str(node.value if node.tag == _STRING else yaml.SafeLoader("").construct_object(node))
 
 
 def _entry(index: int, value: yaml.Node, lines: list[str]) -> Entry:

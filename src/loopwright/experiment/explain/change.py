@@ -30,6 +30,8 @@ def changed_value(value: Any, argument: Argument | None) -> str:
     default = NO_DEFAULT if argument is None else argument.default
     if value is None and default not in (None, NO_DEFAULT):
         return value_text(default)
+    if value is None and argument is not None and argument.annotation == "int | None":
+        return "1"
     return _compact(value)
 
 

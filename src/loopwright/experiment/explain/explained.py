@@ -7,19 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from loopwright.errors import SettingError
 from loopwright.experiment.compose.composed import extend_name, resolved, task_of
 from loopwright.experiment.compose.composer import Composer
-from loopwright.experiment.compose.origins import Names, Origins, read_origins
+from loopwright.experiment.compose.origins import Names, Origins, Writer, read_origins
 from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.references import put_back
 from loopwright.experiment.jobs.job_settings import NAMING_GROUPS, without_training
 from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
+
+if TYPE_CHECKING:
+    from loopwright.experiment.jobs.job import Job
 
 NO_VALUE = object()  # returned for a path that does not exist
 MISSING = "???"  # value of a setting that must be given
@@ -58,18 +61,41 @@ def explained(composer: Composer, overrides: Sequence[str]) -> Explained:
     """
     whole = composer.compose_whole(overrides, allows_sweep=True)
     choices = _plain(whole.hydra.runtime.choices)
-    origins = read_origins(composer, overrides)
-    name = _plain(whole).get("name")
     extend_name(whole, choices, overrides, NAMING_GROUPS, composer.allowed)
     task = task_of(whole)
     raw = _plain(task)
     missing = [path for path, value in leaves(raw) if value == MISSING]
     composed, references = resolved(_without_missing(task, missing), composer.allowed)
-    values, settled = _settle(put_back(composed, references), composer, overrides)
+    values, notes = _settle(put_back(composed, references), composer, overrides)
     for path in missing:
         _put(values, path, MISSING)
-    if raw.get("name") != name:
-        settled[("name",)] = _reason_of_name(str(name), str(raw["name"]), overrides)
+    return _with_origins(composer, overrides, raw, values, notes, choices)
+
+
+def explained_job(composer: Composer, job: Job) -> Explained:
+    """Find the origin of each value of a composed job.
+
+    Raises:
+        SettingError: for a file that cannot be read.
+    """
+    assert job.source is not None, "the configuration was composed"
+    raw, choices = _plain(task_of(job.source)), _plain(job.source.hydra.runtime.choices)
+    return _with_origins(composer, job.overrides, raw, job.recorded, job.notes, choices)
+
+
+def _with_origins(
+    composer: Composer,
+    overrides: Sequence[str],
+    raw: Mapping[str, Any],
+    values: Mapping[str, Any],
+    notes: Sequence[str],
+    choices: Mapping[str, Any],
+) -> Explained:
+    origins = read_origins(composer, overrides)
+    settled = settled_values(raw, values, notes)
+    reason = _reason_of_name(origins.writers(("name",)), str(values.get("name")), overrides)
+    if reason:
+        settled[("name",)] = reason
     return Explained(overrides=overrides, raw=raw, values=values, origins=origins, settled=settled, choices=choices)
 
 
@@ -105,13 +131,14 @@ def settled_values(before: Mapping[str, Any], after: Mapping[str, Any], notes: S
     """Return why Loopwright has replaced values of a configuration, by the path of the value.
 
     Args:
-        before: configuration as composed.
+        before: configuration with unresolved interpolations.
         after: configuration that the run records.
         notes: lines about unused lengths of training, as `settle_lengths` returns them.
     """
     found = {}
     for path, value in leaves(after):
-        if value_at(before, path) == value:
+        given = value_at(before, path)
+        if given == value or (isinstance(given, str) and "${" in given):
             continue
         note = next((each for each in notes if each.startswith(f"{'.'.join(path)}=")), None)
         if note is not None:
@@ -124,14 +151,14 @@ def settled_values(before: Mapping[str, Any], after: Mapping[str, Any], notes: S
 
 def _settle(
     composed: dict[str, Any], composer: Composer, overrides: Sequence[str]
-) -> tuple[dict[str, Any], dict[Names, str]]:
-    """Replace values as a job does: unused lengths, and modes of metrics. Return why each value was replaced."""
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Replace values as a job does: unused lengths, and modes of metrics. Also return lines about unused lengths."""
     about_loop = [word for word in overrides if override_key(word).partition(".")[0] == "loop"]
     find_own = partial(composer.set_in_own_files, overrides, "loop", LENGTHS)
     values, notes = settle_lengths(without_training(composed, overrides), about_loop, find_own)
     with suppress(SettingError):  # an invalid mode is explained as it is
         values = settle_modes(values)
-    return copy.deepcopy(values), settled_values(composed, values, notes)
+    return copy.deepcopy(values), notes
 
 
 def _without_missing(task: DictConfig, missing: Sequence[Names]) -> DictConfig:
@@ -153,9 +180,12 @@ def _put(config: dict[str, Any], path: Names, value: Any) -> None:
         section[path[-1]] = value
 
 
-def _reason_of_name(before: str, after: str, overrides: Sequence[str]) -> str:
-    """Return why a run has another name than the files set."""
+def _reason_of_name(writers: Sequence[Writer], name: str, overrides: Sequence[str]) -> str:
+    """Return why a run has another name than the files set; empty if it has the name that they set."""
+    before = writers[-1].text if writers else ""
+    if name == before or "${" in before:
+        return ""
     typed = " ".join(word for word in overrides if override_key(word) in NAMING_GROUPS)
-    if not after.startswith(before):
+    if not name.startswith(f"{before}-"):
         return "the name of the experiment" + (f", and the options of {typed}" if typed else "")
-    return f"{after.removeprefix(before)} is appended because of {typed}"
+    return f"{name.removeprefix(before)} is appended because of {typed}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopwright.experiment.compose.origins import Names, Writer
 from loopwright.experiment.compose.value_text import value_text
@@ -28,16 +27,14 @@ _IS_DEFAULT = re.compile(r"^default\b;?\s*")
 _NOT_CAPITALISED = ("true", "false", "null")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(NamedTuple):
     """A value, and the file and line, the override or the class that sets it."""
 
     value: str
     by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
+class Read(NamedTuple):
     """A setting that an interpolation reads, with its value and its origin."""
 
     key: str
@@ -45,8 +42,7 @@ class Read:
     set_by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(NamedTuple):
     """What is known about one setting.
 
     Attributes:
@@ -82,13 +78,13 @@ def explain_value(config: Explained, path: Names) -> Explanation:
         value = argument.default
     writers = config.origins.writers(path)
     plus = "" if is_set else "+"
-    new_value = changed_value(value, None if argument is None else argument)
+    new_value = changed_value(value, argument)
     return Explanation(
         key=".".join(path),
         value=value_text(value) + (" (a value must be given)" if value == MISSING else ""),
         type=_type(config, path, signature, argument),
         meaning=meaning_of(writers, argument, signature, path, value),
-        set_by=set_by(config, path) if is_set else _default_of(signature),
+        set_by=_set_by(config, path, value, signature, argument) if is_set else _default_of(signature),
         instead_of=_instead_of(config, path, value, signature, argument) if is_set else (),
         reads=_reads(config, path),
         understood=understood(config, path) if is_set else None,
@@ -124,6 +120,15 @@ def _settings_group(config: Explained, section: Names) -> Signature | None:
     return read_signature(f"{target.rpartition('.')[0]}.{argument.annotation}")
 
 
+def _set_by(config: Explained, path: Names, value: Any, signature: Signature | None, argument: Argument | None) -> str:
+    origin, writers = set_by(config, path), config.origins.writers(path)
+    is_only_default = len(writers) == 1 and not writers[0].is_override and path not in config.settled
+    has_default = argument is not None and _has_default(path, signature, argument)
+    if is_only_default and has_default and argument is not None and _same(argument.default, value):
+        return f"{origin}, equal to the {_default_of(signature)}"
+    return origin
+
+
 def set_by(config: Explained, path: Names) -> str:
     """Return the file and line, or the override, that sets the value at ``path``."""
     writers, reason = config.origins.writers(path), config.settled.get(path)
@@ -148,7 +153,8 @@ def _instead_of(
     is_replaced = path in config.settled and path != ("name",)
     earlier = writers if is_replaced else writers[:-1]
     found = [Source(value=writer.text, by=writer.place) for writer in reversed(earlier)]
-    if _has_default(path, signature, argument) and argument is not None and not _same(argument.default, value):
+    last = found[-1].value if found else value_text(value)
+    if argument is not None and _has_default(path, signature, argument) and value_text(argument.default) != last:
         found.append(Source(value=value_text(argument.default), by=_default_of(signature)))
     return tuple(found)
 
@@ -197,7 +203,7 @@ def as_sentence(text: str) -> str:
     if not text:
         return ""
     first = re.split(r"[\s:;,]", text)[0]
-    if first.isalpha() and first.islower() and first not in _NOT_CAPITALISED:
+    if first.replace("-", "").isalpha() and first.islower() and first not in _NOT_CAPITALISED:
         text = text[0].upper() + text[1:]
     return text if text.endswith((".", "?", "!", "…")) else f"{text}."
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from loopwright.experiment.compose.composer import Composer
 from loopwright.experiment.compose.origins import Names
@@ -20,12 +20,12 @@ from loopwright.experiment.gate.hydra_tree import override_key
 from loopwright.experiment.gate.tree import SPECIAL_KEYS, TARGET
 from loopwright.shipped import conf_dir
 
+_INCLUDED = re.compile(r"^\s*-\s+([\w/]+)\s*(?:#.*)?$")  # line of a defaults list that includes an option
 _TARGET_LINE = re.compile(r"^\s*_target_:\s*([\w.]+)")
 _LISTED = ("callbacks", "loggers")  # groups whose options can be combined
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(NamedTuple):
     """An option of a group: its name, its first comment, and whether the configuration contains it."""
 
     name: str
@@ -33,8 +33,7 @@ class Option:
     is_chosen: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(NamedTuple):
     """A setting of a section: its path, its value, its meaning and its origin."""
 
     key: str
@@ -43,8 +42,7 @@ class Key:
     set_by: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overview:
+class Overview(NamedTuple):
     """Options of a group, and settings of a section.
 
     Attributes:
@@ -124,7 +122,8 @@ def _first_comment(text: str) -> str:
         if match:
             signature = read_signature(match[1])
             return as_sentence(comment_of(line) if signature is None else signature.summary)
-    return ""
+    included = [match[1] for match in map(_INCLUDED.match, lines) if match]
+    return as_sentence(", ".join(included))
 
 
 def _keys(config: Explained, path: Names, node: Mapping[str, object]) -> list[Key]:

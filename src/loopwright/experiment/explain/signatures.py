@@ -11,9 +11,8 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import loopwright
 
@@ -22,8 +21,7 @@ _ENTRY = re.compile(r"^(\w+): (.*)$")
 NO_DEFAULT = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Argument:
+class Argument(NamedTuple):
     """An argument of a class or function.
 
     Attributes:
@@ -39,13 +37,12 @@ class Argument:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signature:
+class Signature(NamedTuple):
     """Arguments of a class or function of Loopwright.
 
     Attributes:
         name: name of the class or function, such as ``TrainingLoop``.
-        summary: first paragraph of its docstring.
+        summary: first sentence of its docstring.
         arguments: arguments by name.
     """
 
@@ -79,8 +76,7 @@ def read_signature(target: str) -> Signature | None:
         )
         for argument, annotation, default in _arguments(node)
     }
-    summary = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
-    return Signature(name=node.name, summary=summary, arguments=arguments)
+    return Signature(name=node.name, summary=_first_sentence(ast.get_docstring(node) or ""), arguments=arguments)
 
 
 _Definition = ast.ClassDef | ast.FunctionDef
@@ -193,6 +189,16 @@ def _value_of(default: ast.expr | None) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _first_sentence(docstring: str) -> str:
+    paragraph = " ".join(docstring.split("\n\n")[0].split())
+    return _plain(re.split(r"(?<=\.)\s+(?=[A-Z])", paragraph)[0])
+
+
+def _plain(text: str) -> str:
+    """Remove the marks around names in a docstring."""
+    return text.replace("`", "")
+
+
 def _documented(docstring: str) -> dict[str, str]:
     """Return the entries of the section ``Args`` or ``Attributes`` of a docstring, each on one line."""
     lines = docstring.splitlines()
@@ -209,4 +215,4 @@ def _documented(docstring: str) -> dict[str, str]:
             found[name] = [text]
         elif name:
             found[name].append(line.strip())
-    return {name: " ".join(filter(None, texts)) for name, texts in found.items()}
+    return {name: _plain(" ".join(filter(None, texts))) for name, texts in found.items()}

@@ -62,7 +62,8 @@ def _meaning(text: str, width: int) -> list[str]:
 
 
 def _rows(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
-    return [line for label, text in rows for line in wrapped(f"  {label:<{_LABEL}}{on_one_line(text)}", width).split("\n")]
+    texts = [f"  {label:<{_LABEL}}{on_one_line(text)}" for label, text in rows]
+    return [line for text in texts for line in wrapped(text, width).split("\n")]
 
 
 def _columns(

@@ -32,7 +32,7 @@ def understood(config: Explained, path: Sequence[str]) -> str | None:
     if path[0] == "sweep":
         return _ONLY_IN_SWEEPS
     if path[0] == "model" and path[-1] in FROM_DATA and not _is_chosen(config, path):
-        return f"a value that the data determine replaces this value; see {_plan(config)}"
+        return f"the data of the run determine this value; see {_plan(config)}"
     explain = _EXPLAINED.get(key)
     if explain is None:
         return None

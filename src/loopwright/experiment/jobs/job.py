@@ -103,10 +103,18 @@ class Job:
         return {**self.config, **self.located}
 
 
-def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:
+def compose_jobs(
+    composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust, *, finds_changes: bool = True
+) -> list[Job]:
     """Compose each job, and carry out the checks that need no torch.
 
     The jobs share equal sections of their configurations, which therefore must not be changed in place.
+
+    Args:
+        composer: composer of the configurations.
+        jobs: overrides of each job.
+        trust: packages that the user trusts.
+        finds_changes: whether to compare each job with its experiment. Otherwise, `Job.changes` is empty.
 
     Raises:
         SettingError: for wrong settings. If there are several jobs, the message names the problems of all jobs, and the
@@ -117,7 +125,8 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
         raise SettingError("-m", f": expected at most {MAX_JOBS:,} jobs, given {len(jobs):,}.")
     naming_groups = [group for group in NAMING_GROUPS if len({_typed(group, overrides) for overrides in jobs}) == 1]
     in_full = partial(composer.compose, naming_groups=naming_groups)
-    make = _JobMaker(composer, trust, sweep_composition(composer, in_full, jobs, naming_groups), in_full)
+    composition = sweep_composition(composer, in_full, jobs, naming_groups)
+    make = _JobMaker(composer, trust, composition, in_full, finds_changes=finds_changes)
     labels = labels_of(jobs)
     errors, distinct, made = JobErrors(), DistinctJobs(), []
     num_checked = 0
@@ -145,9 +154,13 @@ class _JobMaker:
         compose: function that composes the configuration of a job. If it raises an exception, or if the configuration
             is refused, ``in_full`` composes the configuration again.
         in_full: function with which Hydra composes the configuration of a job.
+        finds_changes: whether to compare each job with its experiment.
     """
 
-    def __init__(self, composer: Composer, trust: Trust, compose: Compose, in_full: Compose) -> None:
+    def __init__(
+        self, composer: Composer, trust: Trust, compose: Compose, in_full: Compose, *, finds_changes: bool
+    ) -> None:
+        self._finds_changes = finds_changes
         self.num_failures = 0  # number of jobs that were composed by ``in_full`` and refused
         self._composer, self._trust = composer, trust
         self._compose, self._in_full = compose, in_full
@@ -197,7 +210,7 @@ class _JobMaker:
             choices=composed.hydra["runtime"]["choices"],
             find_own=partial(self._composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
         )
-        changes = changes_of(self._composer, composed)
+        changes = changes_of(self._composer, composed) if self._finds_changes else {}
         return replace(job, chosen_in_model=_chosen_in_model(self._composer, composed), changes=changes)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,10 +12,10 @@ from loopwright.errors import SettingError, printable, refuse
 from loopwright.experiment.compose.composer import Composer
 from loopwright.experiment.compose.value_text import value_text
 from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.list_files import FORMATS, formatted
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import split_options
-from loopwright.experiment.console.table_files import FORMATS, table_text
-from loopwright.experiment.explain.explained import explained, leaves
+from loopwright.experiment.explain.explained import Explained, explained_job, leaves
 from loopwright.experiment.explain.explanation import set_by
 from loopwright.experiment.explain.texts import origins_text
 from loopwright.experiment.gate.trust import Trust
@@ -43,25 +42,19 @@ def print_config(line: CommandLine, composer: Composer, trust: Trust) -> int:
     if options["origins"] == "false":
         tell(_yaml_text(job.recorded), wraps=False)
         return 0
-    rows = origin_rows(composer, overrides)
+    rows = origin_rows(explained_job(composer, job))
     if options["format"] == "text":
         tell(origins_text((row["key"], value_text(row["value"]), row["origin"]) for row in rows), wraps=False)
     else:
-        tell(table_text(str(options["format"]), FIELDS, rows), wraps=False)
+        tell(formatted(str(options["format"]), FIELDS, rows), wraps=False)
     return 0
 
 
-def origin_rows(composer: Composer, overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the path, the value and the origin of each setting of a configuration.
-
-    Raises:
-        SettingError: for wrong overrides, and for an error in a configuration file.
-    """
-    config = explained(composer, overrides)
-    found = []
-    for path, value in leaves({key: value for key, value in config.values.items() if key != "sweep"}):
-        found.append({"key": ".".join(path), "value": value, "origin": set_by(config, path)})
-    return found
+def origin_rows(config: Explained) -> list[dict[str, Any]]:
+    """Return the path, the value and the origin of each setting of a configuration."""
+    return [
+        {"key": ".".join(path), "value": value, "origin": set_by(config, path)} for path, value in leaves(config.values)
+    ]
 
 
 def _yaml_text(config: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from typing import Any
 
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.composer import Composer
@@ -36,7 +36,7 @@ def explain(line: CommandLine, composer: Composer) -> int:
         raise refuse("format", options["format"], " or ".join(FORMATS))
     found = _found(line.what, composer, overrides)
     if options["format"] == "json":
-        tell(json.dumps(asdict(found), indent=1, ensure_ascii=False), wraps=False)
+        tell(json.dumps(_fields(found), indent=1, ensure_ascii=False), wraps=False)
     elif isinstance(found, Overview):
         tell(overview_text(found, output_width()), wraps=False)
     else:
@@ -57,3 +57,10 @@ def _found(key: str, composer: Composer, overrides: list[str]) -> Explanation | 
         if argument is None or argument.default is NO_DEFAULT:
             raise SettingError(key, f": no such key.{composer.hint(key, overrides, config.raw)}")
     return explain_value(config, path)
+
+
+def _fields(value: Any) -> Any:
+    """Convert nested named tuples to dicts."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _fields(each) for name, each in value._asdict().items()}
+    return [_fields(each) for each in value] if isinstance(value, tuple) else value
