@@ -10,7 +10,7 @@ import yaml  # a dependency of omegaconf
 
 _RESOLVER = yaml.resolver.Resolver()
 _STRING = "tag:yaml.org,2002:str"
-_NOT_PLAIN = frozenset(",[]{}\"'#&*!|>%@`")
+_NOT_PLAIN = frozenset(",[]{}\"'#&*!|>%@`?")
 
 
 def value_text(value: Any) -> str:
@@ -38,7 +38,7 @@ def value_text(value: Any) -> str:
 def _is_plain(text: str) -> bool:
     if not text or text != text.strip() or not text.isprintable() or _NOT_PLAIN.intersection(text):
         return False
-    if ": " in text or text.endswith(":") or text.startswith(("- ", "? ")):
+    if ": " in text or text.endswith(":") or text.startswith("- ") or text in ("-", "="):
         return False
     return str(_RESOLVER.resolve(yaml.ScalarNode, text, (True, False))) == _STRING
 

@@ -1,8 +1,7 @@
 """Functions that parse the words after ``loopwright``: a command, overrides and flags.
 
 Abbreviated flags are refused, and Hydra receives the full names of its flags. Hydra therefore receives only words that
-this module has parsed. This module imports neither torch nor Hydra, because ``--help`` must
-not import torch.
+this module has parsed. This module imports neither torch nor Hydra, because ``--help`` must not import torch.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def explain_value(config: Explained, path: Names) -> Explanation:
     new_value = changed_value(value, argument)
     return Explanation(
         key=".".join(path),
-        value=value_text(value) + (" (a value must be given)" if value == MISSING else ""),
+        value=shown_value(value),
         type=_type(config, path, signature, argument),
         meaning=meaning_of(writers, argument, signature, path, value),
         set_by=_set_by(config, path, value, signature, argument) if is_set else _default_of(signature),
@@ -90,6 +90,11 @@ def explain_value(config: Explained, path: Names) -> Explanation:
         understood=understood(config, path) if is_set else None,
         change=shell_line([f"{plus}{'.'.join(path)}={new_value}"]),
     )
+
+
+def shown_value(value: Any) -> str:
+    """Format a value in one line. A value that must be given is marked."""
+    return f"{MISSING} (a value must be given)" if value == MISSING else value_text(value)
 
 
 def argument_at(config: Explained, path: Names) -> tuple[Signature | None, Argument | None]:

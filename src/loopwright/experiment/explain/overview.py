@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from loopwright.errors import SettingError
 from loopwright.experiment.compose.composer import Composer
 from loopwright.experiment.compose.origins import Names
-from loopwright.experiment.compose.value_text import value_text
 from loopwright.experiment.compose.yaml_marks import comment_of
 from loopwright.experiment.console.command_line import shell_line
 from loopwright.experiment.explain.explained import Explained, leaves, value_at
-from loopwright.experiment.explain.explanation import argument_at, as_sentence, meaning_of, set_by
+from loopwright.experiment.explain.explanation import argument_at, as_sentence, meaning_of, set_by, shown_value
 from loopwright.experiment.explain.signatures import read_signature
 from loopwright.experiment.gate.config_files import check_config_file
 from loopwright.experiment.gate.hydra_tree import override_key
@@ -67,11 +67,7 @@ class Overview(NamedTuple):
 
 
 def explain_section(config: Explained, path: Names, composer: Composer) -> Overview:
-    """List the options and the settings of a group or section.
-
-    Raises:
-        SettingError: for a file of an option that cannot be read.
-    """
+    """List the options and the settings of a group or section."""
     key, node = ".".join(path), value_at(config.values, path)
     names = composer.groups.get("/".join(path), ())
     target = node.get(TARGET) if isinstance(node, Mapping) else None
@@ -96,13 +92,18 @@ def _options(group: str, names: Sequence[str], config: Explained, composer: Comp
     found = []
     for name in names:
         files = [directory / group / f"{name}.yaml" for directory in composer.directories]
-        meaning = next((_first_comment(_text(file)) for file in files if file.is_file()), "")
+        meaning = next((_meaning(file) for file in files if file.is_file()), "")
         found.append(Option(name=name, meaning=meaning, is_chosen=f"{group}/{name}" in used))
     return tuple(found)
 
 
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.is_relative_to(conf_dir()) else check_config_file(file.resolve())
+def _meaning(file: Path) -> str:
+    """Return the first comment of the file of an option. A file that cannot be used has none; it need not be chosen."""
+    try:
+        text = file.read_text(encoding="utf-8") if file.is_relative_to(conf_dir()) else check_config_file(file)
+    except SettingError:
+        return ""
+    return _first_comment(text)
 
 
 def _first_comment(text: str) -> str:
@@ -135,7 +136,7 @@ def _keys(config: Explained, path: Names, node: Mapping[str, object]) -> list[Ke
         found.append(
             Key(
                 key=".".join(names),
-                value=value_text(value),
+                value=shown_value(value),
                 meaning=meaning_of(config.origins.writers(names), argument, signature, names, value),
                 set_by=set_by(config, names),
             )

@@ -15,6 +15,7 @@ from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.list_files import FORMATS, formatted
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import split_options
+from loopwright.experiment.explain.error_origin import with_origin
 from loopwright.experiment.explain.explained import Explained, explained_job, leaves
 from loopwright.experiment.explain.explanation import set_by
 from loopwright.experiment.explain.texts import origins_text
@@ -38,7 +39,10 @@ def print_config(line: CommandLine, composer: Composer, trust: Trust) -> int:
         raise refuse("format", options["format"], f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if options["format"] != "text" and options["origins"] == "false":
         raise SettingError("format", f"={options['format']}: has an effect only with origins=true.")
-    (job,) = compose_jobs(composer, [overrides], trust, finds_changes=False)
+    try:
+        (job,) = compose_jobs(composer, [overrides], trust, finds_changes=False)
+    except SettingError as error:
+        raise with_origin(error, composer, overrides) from error.__cause__
     if options["origins"] == "false":
         tell(_yaml_text(job.recorded), wraps=False)
         return 0

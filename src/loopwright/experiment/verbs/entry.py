@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loopwright.errors import refuse
+from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
 from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
+from loopwright.experiment.explain.error_origin import with_origin
 from loopwright.experiment.gate.project_file import with_config_dir
 from loopwright.experiment.gate.resolvers import keeping_references, lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
@@ -53,6 +54,17 @@ def execute(line: CommandLine) -> int:
     if line.directory is not None:
         return _execute_on_path(_with_found_run(line), trust, supervised)
     line = with_config_dir(with_found_starts(line), Path.cwd())
+    try:
+        return _execute_composed(line, trust, supervised)
+    except SettingError as error:
+        if line.multirun or line.config_dir is None:
+            raise
+        with composing(line.config_dir, trust.variables) as composer:
+            raise with_origin(error, composer, line.overrides) from error.__cause__
+
+
+def _execute_composed(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
+    """Compose the configurations of the jobs, and carry out a command on them."""
     with composing(line.config_dir, trust.variables) as composer:
         sweep = read_sweep(composer, line.overrides) if line.multirun else None
         jobs = compose_jobs(composer, [list(line.overrides)] if sweep is None else sweep.jobs, trust)
