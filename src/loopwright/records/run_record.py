@@ -23,7 +23,7 @@ STATES = ("completed", "stopped", "interrupted", "failed", "running", "lost", "u
 SWEEP_FILE = "sweep.json"
 _CONFIG_FILE = "config.yaml"
 _RUN_ID = re.compile(r"_([0-9a-f]{6})(?:_sweep)?$")
-_STEP_FOLDER = re.compile(r"step_\d{8,}")
+_STEP_FOLDER = re.compile(r"step_\d{8,18}")
 _MANIFEST = "manifest.json"
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _YEARS = range(1970, 9000)  # other times can overflow when they are converted to the local time
@@ -216,6 +216,11 @@ def find_checkpoints(run_dir: Path) -> list[Path]:
         return []
     folders = [run_dir / "checkpoints" / name for name in sorted(names, key=checkpoint_step)]
     return [folder for folder in folders if (folder / _MANIFEST).is_file()]
+
+
+def is_checkpoint_name(name: object) -> bool:
+    """Return whether a value is the name of a checkpoint folder, such as ``step_00000100``."""
+    return isinstance(name, str) and _STEP_FOLDER.fullmatch(name) is not None
 
 
 def checkpoint_step(name: str) -> int:
