@@ -175,7 +175,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             weights_sha256=trainer.weights_digest(),
         )
     directory, commands = next_commands(request, outcome.state, trainer.plan, outcome.continue_with)
-    draw(request, commands)
+    draw(request, commands, outcome.rows)
     if not request.is_quiet:
         print_rows(outcome.rows)
         tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, directory, commands))
