@@ -164,9 +164,17 @@ def _execute_on_sweep(line: CommandLine, trust: Trust) -> int:
         from loopwright.experiment.verbs.sweep_show_verb import show_sweep
 
         return show_sweep(line)
-    if line.what in ("resume", "retry", "add") and os.path.isdir(str(line.directory)):
-        with hold(Path(str(line.directory))):
-            pass  # if another process runs the sweep, its error does not wait for the import of torch
+    if line.what == "job":
+        from loopwright.experiment.verbs.sweep_job_verb import run_job
+
+        return run_job(line, trust)
+    if line.what == "add":
+        if os.path.isdir(str(line.directory)):
+            with hold(Path(str(line.directory))):
+                pass  # if another process runs the sweep, its error does not wait for the import of torch
+        from loopwright.experiment.verbs.sweep_add_verb import add_jobs
+
+        return add_jobs(line, trust)
     from loopwright.experiment.verbs.sweep_verb import sweep
 
     return sweep(line, trust)
