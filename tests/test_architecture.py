@@ -248,8 +248,16 @@ def long_signatures(module: Module) -> Iterator[str]:
             yield f"{module.name}:{function.lineno}: {function.name} has {num} parameters"
 
 
-# Verbs import torch, which takes seconds. So they are imported after the configuration has been composed.
-IMPORTS_LATE = frozenset({"loopwright.__main__", "loopwright.cli", "loopwright.experiment.verbs.entry"})
+# Verbs import torch, which takes seconds. So they are imported after the configuration has been composed. The runner of
+# a sweep imports torch only if it needs it.
+IMPORTS_LATE = frozenset(
+    {
+        "loopwright.__main__",
+        "loopwright.cli",
+        "loopwright.experiment.sweep.with_torch",
+        "loopwright.experiment.verbs.entry",
+    }
+)
 
 
 def own_imports_in_functions(module: Module) -> Iterator[str]:

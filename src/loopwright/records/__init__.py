@@ -1,5 +1,6 @@
 """Functions that read a run's metrics, summary and encoding, and draw its curves. This package imports no torch."""
 
+from loopwright.records.checkpoint_folders import step_folder, steps_in
 from loopwright.records.config_file import CONFIG_FILE, config_leaves, read_config
 from loopwright.records.curves import CURVES_FILE, draw_curves
 from loopwright.records.encoding import DATA_FILE, encoding_text, read_encoding, reads_new_samples
@@ -63,5 +64,7 @@ __all__ = [
     "read_summary",
     "reads_new_samples",
     "run_id",
+    "step_folder",
+    "steps_in",
     "with_logged",
 ]
