@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
+from loopwright.records.checkpoint_folders import step_folder, steps_in
 from loopwright.records.series import SUMMARY_FILE, read_mapping, read_summary
 from loopwright.run_lock import is_locked
 
@@ -210,11 +211,9 @@ def read_num_steps(run_dir: Path) -> int | None:
 def find_checkpoints(run_dir: Path) -> list[Path]:
     """Return the checkpoint folders of a run that have a manifest, in ascending order of their steps."""
     try:
-        with os.scandir(run_dir / "checkpoints") as entries:
-            names = [entry.name for entry in entries if _STEP_FOLDER.fullmatch(entry.name)]
+        folders = [step_folder(run_dir, step) for step in sorted(steps_in(run_dir))]
     except OSError:
         return []
-    folders = [run_dir / "checkpoints" / name for name in sorted(names, key=checkpoint_step)]
     return [folder for folder in folders if (folder / _MANIFEST).is_file()]
 
 
