@@ -30,11 +30,7 @@ from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.experiment.jobs.objects import build_objects, facts_of, make_trainer
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
 from loopwright.experiment.jobs.recorded import read_recorded
-from loopwright.experiment.rundir.environment import (
-    environment,
-    environment_differences,
-    read_environment,
-)
+from loopwright.experiment.rundir.environment import environment, environment_differences
 from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
@@ -54,7 +50,7 @@ from loopwright.experiment.runs.ending import (
 from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.hooks import Callback
 from loopwright.loop import TrainingLoop
-from loopwright.records import read_summary
+from loopwright.records import read_environment, read_summary
 from loopwright.run_lock import hold
 from loopwright.trainer import Trainer
 
