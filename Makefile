@@ -9,7 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
-OPTIONAL := accelerate lm-eval optuna pandas submitit tensorboard torchmetrics transformers
+OPTIONAL := accelerate axe-playwright-python lm-eval optuna pandas playwright submitit tensorboard torchmetrics \
+	transformers uplot-python
 
 .PHONY: install train sweep test test-all test-hydra-next test-extras golden check format
 
@@ -53,7 +54,7 @@ test-hydra-next: $(STAMP)
 test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
 	$(EXTRAS)/bin/python -W ignore \
-		-c 'import accelerate, lm_eval, optuna, pandas, submitit, tensorboard, torchmetrics, transformers'
+		-c 'import accelerate, lm_eval, optuna, pandas, playwright, submitit, tensorboard, torchmetrics, transformers, uplot'
 	PYTHONPATH=$(CURDIR)/src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
 # Compares the losses of the shipped experiments with the recorded losses; `make golden ARGS=--renew` records them again.

@@ -233,7 +233,7 @@ def test_a_failed_run_is_one_line_and_its_traceback_is_in_the_log(cli: Cli, own_
 def test_a_second_signal_while_the_end_is_recorded_is_reported(
     second: BaseException, code: int, cli: Cli, own_models: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(directory: Path) -> None:
+    def interrupt(*_: object) -> None:
         raise second
 
     monkeypatch.setattr(ending, "draw", interrupt)

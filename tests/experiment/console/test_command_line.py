@@ -62,9 +62,9 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
     [
         (
             ["plna"],
-            "plna: no such command. Available: config, export, import-weights, plan, predict, reproduce, resume, ",
+            "plna: no such command. Available: config, export, import-weights, plan, predict, report, reproduce, ",
         ),
-        (["report", "DIR"], "report: no such command."),
+        (["new", "NAME"], "new: no such command."),
         (["train"], "train: no such command; to train, give no command: loopwright, or loopwright loop.max_steps=500."),
         (["version"], "version: no such command; use loopwright --version."),
         (["help"], "help: no such command; use loopwright --help."),

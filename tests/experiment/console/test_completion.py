@@ -37,6 +37,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("loopwright resume outputs/digits loop.", [], "loopwright loop."),
         ("loopwright verify wor", ["workers"], None),
         ("loopwright verify resume model=", [], "loopwright model="),
+        ("loopwright show out", ["outputs/"], None),
+        ("loopwright runs outputs/ li", ["limit="], None),
         ("loopwright plan model=c", [], "loopwright model=c"),
     ],
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 
 from loopwright.experiment.console.command_line import FLAGS, VERBS, VERIFIABLE, WITH_PATH
 from loopwright.experiment.console.reading_verbs import READING_VERBS
 
+_OPTION = re.compile(r"\[([a-z]+)=")  # an option in the arguments of a command
 _WITH_VALUE = ("--trust", "--allow-env", "--config-dir", "-cd")
 
 
@@ -38,7 +40,8 @@ def completions(line: str) -> tuple[list[str], str | None]:
     if verb == "verify" and not rest:
         return [what for what in VERIFIABLE if what.startswith(current)], None
     if verb in READING_VERBS:
-        return _paths(current, with_files=False), None
+        options = [f"{name}=" for name in _OPTION.findall(READING_VERBS[verb].arguments)]
+        return [*_paths(current, with_files=False), *(name for name in options if name.startswith(current))], None
     overrides = rest[1:] if verb in WITH_PATH or verb == "verify" else rest if verb in VERBS else plain
     return [], " ".join([typed[0], *overrides, current])
 

@@ -15,7 +15,8 @@ from typing import Any
 from loopwright.errors import SettingError, did_you_mean
 from loopwright.experiment.reading.entry import Entry
 from loopwright.experiment.reading.keys import Keys
-from loopwright.records import STATES, as_number
+from loopwright.records import STATES as RUN_STATES
+from loopwright.records import as_number
 
 _WORD = re.compile(r"([^=<>!]+)(!=|<=|>=|==|=|<|>)(.*)", re.DOTALL)
 _AGE = re.compile(r"(\d{1,6}(?:\.\d{1,6})?) ?(min|s|h|d)")
@@ -24,7 +25,7 @@ _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
     {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 )
 _TIMES = ("when", "started", "ended")
-_STATES = (*STATES, "pending", "skipped")
+STATES = (*RUN_STATES, "pending", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def read_condition(word: str, now: datetime) -> Condition:
         if number is None:
             raise SettingError(word, f": expected a number after {sign}, not {given!r}.")
         return Condition(word, key, sign, given, lambda value: _is_ordered(_ORDERS[sign], value, number))
-    if key == "state" and given not in _STATES:
-        raise SettingError(word, f": no such state. Available: {', '.join(_STATES)}.{did_you_mean(given, _STATES)}")
+    if key == "state" and given not in STATES:
+        raise SettingError(word, f": no such state. Available: {', '.join(STATES)}.{did_you_mean(given, STATES)}")
     is_wanted = sign == "="
     return Condition(word, key, sign, given, lambda value: _is_equal(value, given) == is_wanted)
 

@@ -63,6 +63,7 @@ def list_lines(
         return _grid(columns, changes, None)
     if width < _FOLDED_BELOW:
         return _blocks(columns, changes, width)
+    found: list[str] | None = None
     left_out: list[str] = []
     for name in (None, *_DISPENSABLE):
         left_out += [] if name is None else [name]
@@ -70,12 +71,15 @@ def list_lines(
         moved = [column for column in columns if column.name in left_out and column.name in _MOVED]
         cells = [[*_units(moved, place), *texts] for place, texts in enumerate(changes)]
         left = width - _width_of(shown) - len(_GAP)
-        is_narrow = left < max(len(_CHANGES), min(_LEAST_CHANGES, _natural(cells)))
         if not any(cells) and left >= -len(_GAP):
             return _grid(shown, cells, left)
-        if not is_narrow and max(len(_filled(texts, left)) for texts in cells) <= _MAX_LINES:
-            return _grid(shown, cells, left)
-    return _blocks(columns, changes, width)
+        is_narrow = left < max(len(_CHANGES), min(_LEAST_CHANGES, _natural(cells)))
+        if is_narrow or max(len(_filled(texts, left)) for texts in cells) > _MAX_LINES:
+            continue
+        found = _grid(shown, cells, left)
+        if all(cell_len(text) <= left for texts in cells for text in texts):
+            return found
+    return _blocks(columns, changes, width) if found is None else found
 
 
 def _units(columns: Sequence[_Column], place: int) -> list[str]:
@@ -128,15 +132,15 @@ def _natural(changes: Sequence[Sequence[str]]) -> int:
 def _grid(columns: Sequence[_Column], changes: Sequence[Sequence[str]], width: int | None) -> list[str]:
     """Return the table. ``width`` is the width of the changed settings, which can have several lines.
 
-    A changed setting that is wider gets its own line, which begins at the left.
+    If a changed setting of a run is wider, the changed settings of this run follow on lines that begin at the left.
     """
     first = [column for column in columns if column.name != "from"]
     last = [column for column in columns if column.name == "from"]
-    wide = [[text for text in texts if width is not None and cell_len(text) > width] for texts in changes]
-    short = [[text for text in texts if text not in wide[place]] for place, texts in enumerate(changes)]
-    lines_of = [_filled(texts, width) or [UNKNOWN] for texts in short]
+    is_wide = [width is not None and any(cell_len(text) > width for text in texts) for texts in changes]
+    lines_of = [[""] if is_wide[place] else _filled(texts, width) or [UNKNOWN] for place, texts in enumerate(changes)]
     most = max((cell_len(text) for texts in lines_of for text in texts), default=0)
     most = max(most, len(_CHANGES)) if any(changes) else 0
+    own_width = _width_of(columns) + len(_GAP) + most
 
     def line(cells: Sequence[str], changed: str, after: Sequence[str]) -> str:
         parts = [_padded(column, cell) for column, cell in zip(first, cells, strict=True)]
@@ -148,7 +152,8 @@ def _grid(columns: Sequence[_Column], changes: Sequence[Sequence[str]], width: i
         cells = [column.cells[place] for column in first]
         lines.append(line(cells, texts[0], [column.cells[place] for column in last]))
         lines += [line([""] * len(first), text, []) for text in texts[1:]]
-        lines += [f"{_BLOCK_INDENT}{text}" for text in wide[place]]
+        if is_wide[place]:
+            lines += [f"{_BLOCK_INDENT}{text}" for text in _filled(changes[place], own_width - len(_BLOCK_INDENT))]
     return lines
 
 

@@ -46,7 +46,8 @@ def changes_text(entry: Entry) -> list[str]:
     The path of the checkpoint that a run starts from is left out if `Entry.origin` names the checkpoint.
     """
     if entry.swept is not None:
-        return [entry.swept]
+        first, *others = entry.swept.split(" × ")
+        return [first, *(f"× {part}" for part in others)]
     shown = [(path, after) for path, (_, after) in entry.changes.items() if not entry.origin or path not in _ORIGINS]
     return [on_one_line(f"{path}={_setting_text(after)}") for path, after in shown]
 
@@ -104,12 +105,13 @@ def sparkline(steps: Sequence[int], values: Sequence[float], width: int, *, is_a
         means = [math.log(mean) if mean is not None and math.isfinite(mean) else mean for mean in means]
         finite = [math.log(mean) for mean in finite]
     least, most = min(finite, default=0.0), max(finite, default=0.0)
+    span = most / 2 - least / 2  # the difference itself may exceed the largest number
     characters = []
     for mean in means:
         if mean is None or not math.isfinite(mean):
             characters.append(" " if mean is None else cross)
         else:
-            height = (mean / 2 - least / 2) / (most / 2 - least / 2) if most > least else 0.0
+            height = (mean / 2 - least / 2) / span if span > 0 else 0.0
             characters.append(blocks[round(height * (len(blocks) - 1))])
     return "".join(characters)
 

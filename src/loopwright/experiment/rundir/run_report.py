@@ -1,17 +1,14 @@
-"""`run_report`, which returns the HTML page of a run, with the commands that continue or use the run.
+"""`run_report`, which returns the HTML page of a run, and `write_run_report`, which writes the page.
 
 This module imports neither torch nor Hydra, so that commands that only read can use it.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from loopwright.experiment.console.command_line import command_on
-from loopwright.records import RunRecord, find_checkpoints
 from loopwright.records.report.run_files import read_run_files
 from loopwright.records.report.run_page import run_page
 from loopwright.records.report.uplot import UPlot, read_uplot
@@ -20,52 +17,32 @@ from loopwright.regular_files import replace_file
 REPORT_FILE = "report.html"
 
 
-def write_run_report(directory: Path) -> None:
+def write_run_report(directory: Path, commands: Mapping[str, str]) -> None:
     """Write ``report.html`` into a run directory.
+
+    Args:
+        directory: run directory.
+        commands: commands that continue or use the run, by label.
 
     Raises:
         CheckpointError: if the directory contains no run.
         OSError: if the page cannot be written.
     """
-    replace_file(directory / REPORT_FILE, run_report(directory, read_uplot()).encode())
+    replace_file(directory / REPORT_FILE, run_report(directory, commands, read_uplot()).encode())
 
 
-def run_report(directory: Path, uplot: UPlot | None) -> str:
-    """Return the report of a run as HTML.
+def run_report(directory: Path, commands: Mapping[str, str], uplot: UPlot | None) -> str:
+    """Return the page of a run as HTML.
+
+    Args:
+        directory: run directory.
+        commands: commands that continue or use the run, by label.
+        uplot: script for interactive charts; None: the charts are SVG only.
 
     Raises:
         CheckpointError: if the directory contains no run.
     """
-    files = read_run_files(directory)
-    return run_page(files, next_commands(files.run), now_text(), uplot)
-
-
-def next_commands(run: RunRecord) -> list[tuple[str, str]]:
-    """Return labels and commands that continue or use a run."""
-    flags = permissions_of(run)
-    if not find_checkpoints(run.directory):
-        return [("Reproduce", command_on("reproduce", run.directory, flags))] if run.is_complete else []
-    longer = [f"loop.max_steps={2 * run.num_steps}"] if run.is_complete and run.num_steps else []
-    commands = [] if run.state == "running" else [("Resume", command_on("resume", run.directory, flags, *longer))]
-    commands.append(("Validate", command_on("validate", run.directory, flags)))
-    if run.is_complete:
-        commands.append(("Reproduce", command_on("reproduce", run.directory, flags)))
-    return commands
-
-
-def permissions_of(run: RunRecord) -> Sequence[str]:
-    """Return the flags ``--trust`` and ``--allow-env`` of the command that started a run."""
-    try:
-        words = shlex.split(run.command or "")
-    except ValueError:  # the summary may contain any text
-        return []
-    found = []
-    for index, word in enumerate(words):
-        if word.startswith(("--trust=", "--allow-env=")):
-            found.append(word)
-        elif word in ("--trust", "--allow-env") and index + 1 < len(words):
-            found.append(f"{word}={words[index + 1]}")
-    return found
+    return run_page(read_run_files(directory), list(commands.items()), now_text(), uplot)
 
 
 def now_text() -> str:

@@ -26,7 +26,6 @@ from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.job import Job
 from loopwright.experiment.jobs.job_settings import (
     OVERFITS,
-    JobSettings,
     at_callback_path,
     at_config_path,
     callbacks_of,
@@ -135,7 +134,7 @@ def end_by(error: BaseException, writer: DirectoryWriter, live: Live, request: R
         _log.info("%s", said)
     try:
         writer.end(state, exit_code, error=said, **known)
-        draw(request.directory, request.job.settings)
+        draw(request, next_commands(request, state)[1])
     except SaveError as unwritten:  # the message names the error that ended the run, then this error
         said = f"{said.rstrip('.')}; {unwritten}"
     if not request.is_quiet:
@@ -237,17 +236,22 @@ def longer_command(
     return command_on("resume", directory, permissions, f"loop.{name}={value}") if is_set else None
 
 
-def draw(directory: Path, settings: JobSettings) -> None:
+def draw(request: RunRequest, commands: Mapping[str, str]) -> None:
     """Draw the curves of a run to ``curves.png``, and write ``report.html`` if the settings ask for it.
 
     Errors are logged as warnings, because all results are recorded.
+
+    Args:
+        request: request for the run.
+        commands: commands for the report, by label.
     """
+    directory = request.directory
     try:
         draw_curves(directory)
     except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
         _log.warning("curves.png: cannot be drawn: %s", one_line_of(error))
-    if settings.report:
+    if request.job.settings.report:
         try:
-            write_run_report(directory)
+            write_run_report(directory, commands)
         except Exception as error:  # noqa: BLE001  (a fault in the page, or a full disk)
             _log.warning("%s: cannot be written: %s", REPORT_FILE, one_line_of(error))

@@ -170,10 +170,10 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             objective=None if math.isnan(objective) else objective,
             weights_sha256=trainer.weights_digest(),
         )
-    draw(request.directory, settings)
+    directory, commands = next_commands(request, outcome.state, trainer.plan, outcome.continue_with)
+    draw(request, commands)
     if not request.is_quiet:
         print_rows(outcome.rows)
-        directory, commands = next_commands(request, outcome.state, trainer.plan, outcome.continue_with)
         tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, directory, commands))
     _log.info("%s", outcome.did)
     return Ended(state=outcome.state, exit_code=0, objective=objective)

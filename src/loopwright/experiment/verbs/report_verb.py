@@ -10,6 +10,8 @@ from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.console.command_line import CommandLine
 from loopwright.experiment.console.messages import tell
 from loopwright.experiment.console.options import read_options
+from loopwright.experiment.reading.entry import run_entry
+from loopwright.experiment.reading.next_commands import next_commands
 from loopwright.experiment.rundir.find_run import find_run
 from loopwright.experiment.rundir.run_report import REPORT_FILE, now_text, run_report
 from loopwright.experiment.sweep.find_sweep import find_sweep
@@ -17,6 +19,7 @@ from loopwright.experiment.sweep.index_file import INDEX_FILE, read_index
 from loopwright.experiment.sweep.page.sweep_page import sweep_page
 from loopwright.experiment.sweep.reconcile import reconciled
 from loopwright.experiment.sweep.tables.closing_lines import PAGE_FILE
+from loopwright.records import find_checkpoints
 from loopwright.records.report.compare_page import compare_page
 from loopwright.records.report.run_files import read_run_files
 from loopwright.records.report.uplot import read_uplot
@@ -42,7 +45,7 @@ def report(line: CommandLine) -> int:
             index = reconciled(directory, read_index(directory))
             file, text = directory / PAGE_FILE, sweep_page(directory, index, uplot=uplot)
         else:
-            file, text = directory / REPORT_FILE, run_report(directory, uplot)
+            file, text = directory / REPORT_FILE, run_report(directory, _commands(directory), uplot)
     else:
         file = Path(_COMPARISON_FILE)
         text = compare_page([read_run_files(each) for each in directories], now_text(), uplot)
@@ -50,6 +53,16 @@ def report(line: CommandLine) -> int:
     if uplot is None:
         tell(_INTERACTIVE)
     return 0
+
+
+def _commands(directory: Path) -> dict[str, str]:
+    """Return commands that continue or use a run, by label."""
+    is_job = os.path.lexists(directory.parent / INDEX_FILE)
+    has_checkpoint = bool(find_checkpoints(directory))
+    commands = next_commands(
+        run_entry(directory, "job" if is_job else "run"), is_job=is_job, has_checkpoint=has_checkpoint
+    )
+    return {label: command for label, command in commands.items() if label != "Report"}
 
 
 def _find(given: str) -> str:

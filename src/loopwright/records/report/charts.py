@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from loopwright.records.panels import RATE, Panel
-from loopwright.records.report.axis import Axis, number_text
+from loopwright.records.report.axis import Axis, make_axis, number_text
 from loopwright.records.report.builder import Element, element
 from loopwright.records.report.downsample import Point, downsample
 from loopwright.records.report.svg_chart import Line, Mark, legend, line_chart
@@ -23,10 +23,16 @@ class Charts:
     """Makes figures. Each figure has an SVG chart, its numbers as a table, and data for the script.
 
     Args:
-        num_series: number of series on the page. The more there are, the fewer points are kept of each.
+        panels: panels that will be drawn. The more series they have, the fewer points are kept of each. All charts
+            have one horizontal axis, so that a step has the same place in each of them.
     """
 
-    def __init__(self, num_series: int) -> None:
+    def __init__(self, panels: Sequence[Panel]) -> None:
+        num_series = sum(len(panel.series) for panel in panels)
+        steps = [
+            step for panel in panels for one in panel.series.values() for step in (*one.steps[:1], *one.steps[-1:])
+        ]
+        self._x_axis = make_axis(steps, margin=0.0)
         self._max_points = max(_MIN_POINTS, min(_MAX_POINTS, _MAX_TOTAL_POINTS // max(1, num_series)))
         self.data: dict[str, Any] = {}
 
@@ -37,7 +43,7 @@ class Charts:
         marks: Sequence[Mark] = (),
         *,
         faint: Collection[str] = (),
-        axes: tuple[Axis, Axis] | None = None,
+        y_axis: Axis | None = None,
         has_numbers: bool = True,
     ) -> Element:
         """Return the figure of a panel.
@@ -47,7 +53,7 @@ class Charts:
             styles: index of the colour and the dashes of each source.
             marks: marks of the chart.
             faint: sources whose lines are thin and pale. The legend does not contain them.
-            axes: horizontal and vertical axis, which several charts share; None: the axes contain all points.
+            y_axis: vertical axis, which several charts share; None: the axis contains all points of the panel.
             has_numbers: whether the figure contains a table of its values.
         """
         name = f"chart{len(self.data)}"
@@ -60,7 +66,7 @@ class Charts:
             points = downsample(one.steps, one.values, self._max_points)
             series.append(_json_series(shown, style, points, is_faint=is_faint))
         values = [y for line in lines for _, y in line.points if y is not None]
-        is_log = _needs_log(panel, values) if axes is None else axes[1].is_log
+        is_log = _needs_log(panel, values) if y_axis is None else y_axis.is_log
         best = next((mark for mark in marks if mark.kind == "best" and mark.y is not None), None)
         self.data[name] = {
             "series": series,
@@ -68,17 +74,18 @@ class Charts:
             "marks": [[mark.x, mark.kind] for mark in marks if mark.kind in ("checkpoint", "resume")],
             "best": None if best is None else [best.x, best.y],
             "failed": [[mark.x, mark.y] for mark in marks if mark.kind == "failed"],
-            "ranges": None if axes is None else [[axis.low, axis.high] for axis in axes],
+            "x_range": [self._x_axis.low, self._x_axis.high],
+            "y_range": None if y_axis is None else [y_axis.low, y_axis.high],
         }
         return element(
             "figure",
-            element("h3", panel.title),
+            element("figcaption", panel.title),
             line_chart(
                 _description(panel),
                 lines,
                 marks=marks,
-                x_axis=None if axes is None else axes[0],
-                y_axis=None if axes is None else axes[1],
+                x_axis=self._x_axis,
+                y_axis=y_axis,
                 may_be_log=panel.title != RATE,
             ),
             element("div", class_="plot"),

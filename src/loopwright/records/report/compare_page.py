@@ -29,7 +29,7 @@ def compare_page(runs: Sequence[RunFiles], drawn: str, uplot: UPlot | None) -> s
     """
     names = list(dict.fromkeys(name for files in runs for name in files.series))
     panels = [_panel(name, runs) for name in names]
-    charts = Charts(sum(len(panel.series) for panel in panels[:MAX_PANELS]))
+    charts = Charts(panels[:MAX_PANELS])
     styles = {_label(files): index for index, files in enumerate(runs)}
     figures = [charts.figure(panel, styles) for panel in panels[:MAX_PANELS]]
     title = f"{len(runs)} runs"

@@ -68,7 +68,8 @@
     const lines = all("path[data-shares]", chart).map((line) => ({ line, shares: line.dataset.shares.split(" ").map(Number) }));
     const share = (event) => {
       const box = chart.getBoundingClientRect(), y = (event.clientY - box.top) * chart.viewBox.baseVal.height / box.height;
-      return Math.min(1, Math.max(0, (bottom - y) / (bottom - top)));
+      const place = (bottom - y) / (bottom - top);
+      return place < 0.03 ? 0 : place > 0.97 ? 1 : place;  // the ends of an axis are easy to reach
     };
     const select = () => {
       const groups = new Set();
@@ -162,12 +163,23 @@
     const text = getComputedStyle(root).getPropertyValue("--pale").trim();
     const grid = { stroke: getComputedStyle(root).getPropertyValue("--grid").trim(), width: 1 };
     const width = figure.clientWidth - 26;
+    // All charts begin with one range of steps. A zoom has another range.
+    const whole = chart.x_range.map(scaleOf(kind));
+    const isWhole = (drawn) => drawn.scales.x.min === whole[0] && drawn.scales.x.max === whole[1];
+    const xRange = (drawn, low, high) => {
+      const x = drawn.data[0];
+      return low === null || (low === x[0] && high === x[x.length - 1]) ? whole : [low, high];
+    };
+    const yRange = (drawn, low, high) => {
+      if (low === null) return isLog ? [1, 10] : [0, 1];
+      if (chart.y_range && isWhole(drawn) && !weight && isLog === chart.is_log) return chart.y_range;
+      return isLog ? [low / 1.1, high * 1.1] : uPlot.rangeNum(low, high, 0.1, false);
+    };
     const options = {
       width, height: Math.round(Math.max(160, Math.min(width * 0.46, 240))),
       cursor: { sync: { key: "steps" }, focus: { prox: 24 }, drag: { x: true, y: false } },
       legend: { show: series.length <= 8 },
-      scales: { x: { time: false, ...(chart.ranges && kind === "steps" ? { range: () => chart.ranges[0] } : {}) },
-        y: { distr: isLog ? 3 : 1, ...(chart.ranges && !weight && isLog === chart.is_log ? { range: () => chart.ranges[1] } : {}) } },
+      scales: { x: { time: false, range: xRange }, y: { distr: isLog ? 3 : 1, range: yRange } },
       axes: [{ stroke: text, grid, ticks: grid, size: 34, values: (_, ticks) => ticks.map(shown) },
         { stroke: text, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((each) => each === null ? "" : shown(each)) }],
       series: [{ label: kind, value: (_, number) => shown(number) }, ...series.map((each) => ({

@@ -33,7 +33,7 @@ def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, u
     """
     run = files.run
     panels = panels_of(files.series)
-    charts = Charts(sum(len(panel.series) for panel in panels[:MAX_PANELS]))
+    charts = Charts(panels[:MAX_PANELS])
     marks = _marks(files)
     styles = _styles(panels)
     figures = [charts.figure(panel, styles, _marks_of(panel, run, marks)) for panel in panels[:MAX_PANELS]]
@@ -132,7 +132,7 @@ def _marks(files: RunFiles) -> list[Mark]:
 
 
 def _marks_of(panel: Panel, run: RunRecord, marks: Sequence[Mark]) -> list[Mark]:
-    """Return the marks of a panel: those of the run within its steps, and the best value if the panel contains it."""
+    """Return the marks of the run within the steps of a panel, and the best value if the panel contains it."""
     last = max((one.steps[-1] for one in panel.series.values() if one.steps), default=0)
     first = min((one.steps[0] for one in panel.series.values() if one.steps), default=0)
     found = [mark for mark in marks if first <= mark.x <= last]

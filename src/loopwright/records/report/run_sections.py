@@ -48,7 +48,7 @@ def checkpoint_section(files: RunFiles) -> list[Element | None]:
         for each in files.checkpoints
     ]
     at = next((index for index, each in enumerate(files.checkpoints) if each.step == best), None)
-    table = data_table("checkpoints", ["step", "folder", "size", *names, ""], rows, best=at)
+    table = data_table("checkpoints", ["step", "folder", "size", *names, "note"], rows, best=at)
     return [
         element("h2", "Checkpoints", id="checkpoints-section"),
         table if rows else element("p", "This run has saved no checkpoint."),
@@ -95,7 +95,7 @@ def _files_table(files: RunFiles) -> Element:
 def _folded(title: str, text: str, *, is_open: bool = False) -> Element | None:
     if not text.strip():
         return None
-    return element("details", element("summary", title), element("pre", text), class_="block", open=is_open)
+    return element("details", element("summary", title), element("pre", text, tabindex=0), class_="block", open=is_open)
 
 
 def _metric(value: float | None) -> Cell:

@@ -46,7 +46,7 @@ def document(
             "<!doctype html>\n",
             f'<html lang="en"><head>{render(head)}',
             *(f"<style>{style}</style>" for style in styles),
-            f"</head><body>{render(content)}",
+            f"</head><body><main>{render(content)}</main>",
             "" if data is None else json_block(DATA_ID, data),
             *(f"<script>{script}</script>" for script in scripts),
             "</body></html>\n",

@@ -39,7 +39,7 @@ def test_the_first_screen_names_the_best_group_and_the_commands(tmp_path: Path) 
     assert "loopwright loop.grad_accum_steps=4 seed=0" in page.text and "loopwright sweep retry" in page.text
     assert "RuntimeError: boom at step 20." in page.text
     charts = page.data["charts"].values()
-    assert len(charts) == 3 and all(chart["ranges"] == next(iter(charts))["ranges"] for chart in charts)
+    assert len(charts) == 3 and all(chart["y_range"] == next(iter(charts))["y_range"] for chart in charts)
     assert [each["name"] for each in next(iter(charts))["series"]] == ["mean", "job 0 (seed 0)", "job 1 (seed 1)"]
     assert [len(chart["failed"]) for chart in charts] == [0, 1, 0]
 

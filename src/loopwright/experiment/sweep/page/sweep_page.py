@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loopwright.experiment.sweep.index import JobEntry, SweepIndex, with_results
+from loopwright.experiment.sweep.index import SweepIndex, with_results
 from loopwright.experiment.sweep.page.svg_pictures import effect_chart, parallel_chart, search_chart
 from loopwright.experiment.sweep.page.sweep_sections import jobs_section, settings_section
 from loopwright.experiment.sweep.pictures.effect_data import effects, search_progress
@@ -48,7 +48,8 @@ def sweep_page(
     drawn = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
     points = read_points(directory, index)
     curves = learning_curves(index, points)
-    charts = Charts(sum(len(panel.curves) + len(panel.means) for panel in curves.panels))
+    panels = [_curve_panel(panel, curves) for panel in curves.panels]
+    charts = Charts([panel for panel, _ in panels])
     table = group_table(index)
     content: list[Any] = [
         _head(directory, index, drawn),
@@ -57,7 +58,7 @@ def sweep_page(
         element("div", [command(*each) for each in _commands(directory, index, num_threads)], class_="commands"),
         element("h2", "Learning curves", id="curves"),
         controls(),
-        _curve_figures(charts, curves, index) or element("p", "No job has logged the objective."),
+        _curve_figures(charts, curves, panels, index) or element("p", "No job has logged the objective."),
         _effects(index),
         _search(index),
         _parallel(index),
@@ -155,15 +156,19 @@ def _commands(directory: Path, index: SweepIndex, num_threads: int | None) -> li
     return found
 
 
-def _curve_figures(charts: Charts, curves: LearningCurves, index: SweepIndex) -> Element | None:
+def _curve_figures(
+    charts: Charts, curves: LearningCurves, panels: Sequence[tuple[Panel, Mapping[str, int]]], index: SweepIndex
+) -> Element | None:
     """Return the learning curves as small multiples with common axes."""
-    points = [point for panel in curves.panels for curve in panel.curves for point in curve.points]
-    if not points:
+    values = [value for panel in curves.panels for curve in panel.curves for _, value in curve.points]
+    if not values:
         return None
-    x_axis = make_axis([step for step, _ in points], margin=0.0)
-    y_axis = make_axis([value for _, value in points], num_ticks=4, may_be_log=curves.is_log)
-    jobs = {job.number: job for job in index.jobs}
-    figures = [_curve_figure(charts, panel, curves, jobs, (x_axis, y_axis)) for panel in curves.panels]
+    y_axis = make_axis(values, num_ticks=4, may_be_log=curves.is_log)
+    figures = []
+    for curve_panel, (panel, styles) in zip(curves.panels, panels, strict=True):
+        faint = [name for name in panel.series if name.startswith("job ")] if curve_panel.means else []
+        marks = _failures(curve_panel, index)
+        figures.append(charts.figure(panel, styles, marks, faint=faint, y_axis=y_axis, has_numbers=False))
     more = curves.num_more_values
     return element(
         "div",
@@ -172,11 +177,9 @@ def _curve_figures(charts: Charts, curves: LearningCurves, index: SweepIndex) ->
     )
 
 
-def _curve_figure(
-    charts: Charts, panel: CurvePanel, curves: LearningCurves, jobs: Mapping[int, JobEntry], axes: Any
-) -> Element:
-    labels = curves.labels
-    series, styles, faint, marks = dict[str, Series](), dict[str, int](), list[str](), list[Mark]()
+def _curve_panel(panel: CurvePanel, curves: LearningCurves) -> tuple[Panel, Mapping[str, int]]:
+    """Return the means and the jobs of a panel as series, and the style of each series."""
+    labels, series, styles = curves.labels, dict[str, Series](), dict[str, int]()
     for mean in panel.means:
         style = curves.styles[mean.group]
         name = f"mean{f', {labels[style]}' if style < len(labels) and labels[style] else ''}"
@@ -185,12 +188,14 @@ def _curve_figure(
     for curve in panel.curves[:_MAX_CURVES]:
         name = f"job {curve.job} (seed {curve.seed})"
         series[name], styles[name] = _series(name, curve.points), curves.styles[curve.group]
-        if panel.means:
-            faint.append(name)
-        if curve.is_failed and curve.end is not None:
-            error = jobs[curve.job].error or "failed"
-            marks.append(Mark(kind="failed", x=curve.end[0], y=curve.end[1], text=f"job {curve.job}: {error}"))
-    return charts.figure(Panel(panel.title, series), styles, marks, faint=faint, axes=axes, has_numbers=False)
+    return Panel(panel.title, series), styles
+
+
+def _failures(panel: CurvePanel, index: SweepIndex) -> list[Mark]:
+    """Return a cross at the end of the curve of each failed job."""
+    ends = [(curve.job, curve.end) for curve in panel.curves if curve.is_failed and curve.end is not None]
+    errors = {job.number: job.error or "failed" for job in index.jobs}
+    return [Mark(kind="failed", x=step, y=value, text=f"job {job}: {errors[job]}") for job, (step, value) in ends]
 
 
 def _series(name: str, points: Sequence[tuple[int, float]]) -> Series:
@@ -207,7 +212,8 @@ def _effects(index: SweepIndex) -> list[Element] | None:
     means += [mean for each in found for line in each.lines for _, mean in line]
     y_axis = make_axis(means, num_ticks=4)
     figures = [
-        element("figure", element("h3", each.name), effect_chart(each, index.objective.name, y_axis)) for each in found
+        element("figure", element("figcaption", each.name), effect_chart(each, index.objective.name, y_axis))
+        for each in found
     ]
     note = "Mean and standard deviation of the objective by the value of one setting. Pale lines connect groups whose"
     return [

@@ -56,7 +56,7 @@ def settings_section(directory: Path, index: SweepIndex) -> list[Any]:
     ]
     differing = _differences(directory, index)
     differences = data_table("environments", ["name", "values"], differing) if differing else None
-    command = element("pre", masked(" ".join(index.command)))
+    command = element("pre", masked(" ".join(index.command)), tabindex=0)
     return [
         element("h2", "Sweep", id="sweep"),
         element("details", element("summary", "Command"), command, class_="block", open=True),
