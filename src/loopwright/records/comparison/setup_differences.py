@@ -116,7 +116,9 @@ def _source(environment: Values, diff: tuple[int, str] | None) -> dict[str, Any]
 
 def _differences(name: str, values: Sequence[Values | None]) -> Iterator[Difference]:
     known = [each for each in values if each is not None]
-    for key in dict.fromkeys(key for each in known for key in each):
+    keys = dict.fromkeys(key for each in known for key in each)
+    places = {top: place for place, top in enumerate(dict.fromkeys(key.partition(".")[0] for key in keys))}
+    for key in sorted(keys, key=lambda key: places[key.partition(".")[0]]):  # settings of a group stay together
         if not has_equal_values([each.get(key, NOT_SET) for each in known]):
             yield Difference(name, key, tuple(NOT_SET if each is None else each.get(key, NOT_SET) for each in values))
 
