@@ -54,7 +54,7 @@ def comparison_list(found: RunComparison, *, width: int, shows_all: bool) -> lis
             lines += wrapped(packages_text(others), width).split("\n")
         elif others:
             lines += [name, *(line for each in others for line in _by_value(each, found.labels, width))]
-    return [*lines, *note_lines(found.differences, found.missing, found.problems, width)]
+    return [*lines, *note_lines(found.differences, found.missing, found.problems, len(found.runs), width)]
 
 
 def _entry(found: RunComparison, place: int, settings: Sequence[Difference]) -> Entry:

@@ -14,7 +14,15 @@ from loopwright.loggers.lines import duration_text, wrapped
 from loopwright.records import RunRecord
 from loopwright.records.comparison.metric_values import MetricValues
 from loopwright.records.comparison.run_comparison import RunComparison
-from loopwright.records.comparison.setup_differences import NOT_SET, PACKAGES, SECTIONS, Difference, has_equal_values
+from loopwright.records.comparison.setup_differences import (
+    ENVIRONMENT,
+    NOT_SET,
+    PACKAGES,
+    SECTIONS,
+    SOURCE,
+    Difference,
+    has_equal_values,
+)
 
 MAX_ROWS = 40  # rows of a section, unless all rows are requested
 MAX_NAMES = 5  # packages that are named in the line about packages
@@ -40,7 +48,7 @@ def comparison_lines(found: RunComparison, *, width: int, shows_all: bool) -> li
         *difference_sections(shown, shows_all=shows_all),
     ]
     lines = side_by_side(found.labels, sections, width)
-    return [*lines, *note_lines(found.differences, found.missing, found.problems, width)]
+    return [*lines, *note_lines(found.differences, found.missing, found.problems, len(found.runs), width)]
 
 
 def clear_differences(found: RunComparison) -> list[Difference]:
@@ -101,16 +109,20 @@ def note_lines(
     differences: Sequence[Difference],
     missing: Sequence[tuple[str, Sequence[str]]],
     problems: Sequence[str],
+    num_runs: int,
     width: int,
 ) -> list[str]:
     """Return lines about the parts that are equal, the parts that are not recorded, and files that cannot be read."""
     unknown = {name for name, _ in missing}
+    unknown |= {SOURCE} if ENVIRONMENT in unknown else set()
     differing = {each.section for each in differences}
     equal = [name for name in SECTIONS if name not in differing | unknown | {PACKAGES}]
-    if PACKAGES in differing and "environment" in equal:
-        equal.remove("environment")
+    if PACKAGES in differing and ENVIRONMENT in equal:
+        equal.remove(ENVIRONMENT)
     notes = [f"Equal: {', '.join(equal)}."] if equal else []
-    notes += [f"Not compared: {name}, which {_listed(labels)} did not record." for name, labels in missing]
+    for name, labels in missing:
+        text = f"{_listed(labels)} did not record it" if len(labels) < num_runs else "no record"
+        notes.append(f"Not compared: {name} ({text}).")
     notes += [on_one_line(problem, _MAX_TEXT) for problem in problems]
     return [line for note in (["", *notes] if notes else []) for line in wrapped(note, width).split("\n")]
 

@@ -108,7 +108,7 @@ def sweep_comparison_lines(found: SweepComparison, *, width: int, shows_all: boo
     ]
     filled = [_with_columns(section, len(headings)) for section in sections]
     lines = side_by_side(headings, filled, width)
-    return [*lines, *note_lines(found.differences, found.missing, found.problems, width)]
+    return [*lines, *note_lines(found.differences, found.missing, found.problems, len(found.indexes), width)]
 
 
 def sweep_rows(found: SweepComparison) -> Iterator[dict[str, Any]]:

@@ -32,7 +32,7 @@ from loopwright.experiment.jobs.rate_curve import learning_rate_course
 from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.rundir.environment import environment, environment_differences
 from loopwright.experiment.rundir.git_state import git_state
-from loopwright.experiment.rundir.origin import origin_digests, origins
+from loopwright.experiment.rundir.origin import described, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.rundir.stop_file import PRUNER, StopFile
@@ -148,7 +148,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
         writer.write_data(facts_of(data), data.encoding)
         started = [] if request.resume_from is not None else origins(settings)
         if started:
-            writer.write_origins(origin_digests(started))
+            writer.write_origins(described(started))
         if isinstance(trainer.loop, TrainingLoop):
             outcome = _fit(trainer, request, settings, started, data)
         else:

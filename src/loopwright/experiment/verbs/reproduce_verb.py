@@ -37,6 +37,7 @@ from loopwright.experiment.verify.history import history_notes
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
 from loopwright.records import comparable, read_environment, read_record, read_summary
+from loopwright.records.origins import digests_of
 from loopwright.seeding import draw_seed
 
 _MAX_DIFF_BYTES = 1 << 30
@@ -171,8 +172,8 @@ def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
 
 def _changed_origins(summary: Mapping[str, Any], job: Job, mask: Callable[[str], str]) -> list[str]:
     """Return a line for each checkpoint that was replaced after the recorded run started from it or validated it."""
-    before = summary.get("origins")
-    if not isinstance(before, dict) or not before:
+    before = digests_of(summary)
+    if not before:
         return []
     now = {mask(name): digest for name, digest in origin_digests(origins(job.settings)).items()}
     directory = started_in(summary) or Path()
