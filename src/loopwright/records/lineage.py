@@ -108,17 +108,24 @@ def _ancestors(known: KnownRuns, directory: Path) -> list[Relative]:
 
 
 def _append_descendants(tree: list[Relative], known: KnownRuns, directory: Path) -> None:
-    """Append the runs that start from a run, which is the last in the tree, and the runs that start from these."""
+    """Append the runs that start from a run, which is the last in the tree, and the runs that start from these.
+
+    A run that starts from several runs of the tree is placed below the run of the earliest generation.
+    """
     seen = {directory_key(each.directory) for each in tree}
-    waiting = [(child, len(tree) - 1) for child in reversed(known.children_of(directory))]
-    while waiting and len(tree) < _MAX_RUNS:
+    below: dict[Path, list[Path]] = {}
+    generation = [directory]
+    while generation and len(seen) < _MAX_RUNS:
+        for parent in generation:
+            new = [child for child in known.children_of(parent) if directory_key(child) not in seen and is_run(child)]
+            seen.update(map(directory_key, new))
+            below[parent] = new
+        generation = [child for parent in generation for child in below[parent]]
+    waiting = [(child, len(tree) - 1) for child in reversed(below.get(directory, []))]
+    while waiting:
         child, above = waiting.pop()
-        if directory_key(child) in seen or not is_run(child):
-            continue
-        seen.add(directory_key(child))
-        parent = tree[above]
-        tree.append(_relative("descendant", above, read_run(child), child, known.starts_of(child), parent))
-        waiting += [(each, len(tree) - 1) for each in reversed(known.children_of(child))]
+        tree.append(_relative("descendant", above, read_run(child), child, known.starts_of(child), tree[above]))
+        waiting += [(each, len(tree) - 1) for each in reversed(below.get(child, []))]
 
 
 def _relative(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 
 from loopwright.errors import printable
+from loopwright.loggers.lines import wrapped
 
 _INDENT = "  "
 _GAP = "   "
@@ -52,7 +53,7 @@ def side_by_side(headings: Sequence[str], sections: Sequence[Section], width: in
         lines += ["", section.title] if section.title else []
         for row in section.rows:
             lines += [_line(row, widths)] if id(row) in narrow else _block(row, head.cells)
-        lines += [f"{_INDENT}{note}" for note in section.notes]
+        lines += [line for note in section.notes for line in wrapped(f"{_INDENT}{_plain(note)}", width).split("\n")]
     return lines
 
 
@@ -60,7 +61,7 @@ def _aligned(rows: Sequence[Row], num_columns: int) -> list[Row]:
     """Return rows with printable texts, in which the decimal points of each column are below one another."""
     rows = [replace(row, name=_plain(row.name), cells=tuple(map(_plain, row.cells))) for row in rows]
     most = [
-        max((len(row.cells[column].partition(".")[0]) for row in rows if row.is_number), default=0)
+        max((_num_before_point(row.cells[column]) for row in rows if row.is_number), default=0)
         for column in range(num_columns)
     ]
     return [replace(row, cells=tuple(map(_shifted, row.cells, most))) if row.is_number else row for row in rows]
@@ -71,7 +72,13 @@ def _plain(text: str) -> str:
 
 
 def _shifted(cell: str, most: int) -> str:
-    return " " * (most - len(cell.partition(".")[0])) + cell
+    num = _num_before_point(cell)
+    return " " * (most - num) + cell if num else cell
+
+
+def _num_before_point(cell: str) -> int:
+    """Return the number of characters before the decimal point of a number; 0 for a word such as ``NaN``."""
+    return len(cell.partition(".")[0]) if any(character.isdigit() for character in cell) else 0
 
 
 def _fitting(head: Row, rows: Sequence[Row], width: int) -> tuple[set[int], list[int]]:
