@@ -19,14 +19,13 @@ _LEAST_SPARKLINE = 8
 _GAP = "   "
 
 
-def run_text(view: RunView, *, now: datetime, width: int, is_ascii: bool = False) -> str:
+def run_text(view: RunView, *, now: datetime, width: int) -> str:
     """Return the state, the numbers and the metrics of a run, and commands for the next steps.
 
     Args:
         view: run.
         now: current time, with which times are compared.
         width: width of the terminal in characters.
-        is_ascii: whether sparklines use only ASCII characters.
     """
     entry = view.entry
     lines = [f"{entry.name} {entry.id}: {_state(view)}", f"  {entry.directory}", ""]
@@ -34,7 +33,7 @@ def run_text(view: RunView, *, now: datetime, width: int, is_ascii: bool = False
     label_width = max((len(label) for label, _ in rows), default=0)
     lines += [f"  {label:<{label_width}}{_GAP}{text}" for label, text in rows]
     head = [part for line in lines for part in wrapped(printable(line, keeps_newlines=False), width).split("\n")]
-    metrics = [printable(line, keeps_newlines=False) for line in _metric_lines(view, width, is_ascii)]
+    metrics = [printable(line, keeps_newlines=False) for line in _metric_lines(view, width)]
     steps = [wrapped(f"{label}: {command}", width) for label, command in view.commands.items()]
     return "\n".join([*head, *([""] if metrics else []), *metrics, *([""] if steps else []), *steps])
 
@@ -113,7 +112,7 @@ def _bytes_text(num_bytes: int) -> str:
     return f"{value:,.1f} TB"
 
 
-def _metric_lines(view: RunView, width: int, is_ascii: bool) -> list[str]:
+def _metric_lines(view: RunView, width: int) -> list[str]:
     """Return a table with the first, the last and the best value of each metric, and a sparkline."""
     shown = list(view.series.values())[:_MAX_METRICS]
     if not shown:
@@ -133,7 +132,7 @@ def _metric_lines(view: RunView, width: int, is_ascii: bool) -> list[str]:
             del columns[dispensable]
     left = width - 2 - sum(map(_width, columns)) - len(_GAP) * len(columns)
     size = max(_LEAST_SPARKLINE, min(_MAX_SPARKLINE, left))
-    lines = [sparkline(series.steps, series.values, size, is_ascii=is_ascii) for series in shown]
+    lines = [sparkline(series.steps, series.values, size) for series in shown]
     columns.append(["course", *lines])
     rows = zip(*([_padded(text, _width(column)) for text in column] for column in columns), strict=True)
     hidden = len(view.series) - len(shown)

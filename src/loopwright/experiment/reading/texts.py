@@ -13,7 +13,6 @@ from loopwright.experiment.sweep.tables import cell_text
 
 UNKNOWN = "–"
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_ASCII_BLOCKS = "_.-~=+*#"
 _NOT_FINITE = "×"
 _LOG_RANGE = 20.0  # values whose largest and smallest differ by a larger ratio are drawn on a logarithmic scale
 _WEEK_DAYS = 7
@@ -85,7 +84,7 @@ def when_text(time: datetime | None, now: datetime) -> str:
     return "yesterday" if days == 1 else f"{days} days ago"
 
 
-def sparkline(steps: Sequence[int], values: Sequence[float], width: int, *, is_ascii: bool = False) -> str:
+def sparkline(steps: Sequence[int], values: Sequence[float], width: int) -> str:
     """Draw values as a line of at most ``width`` characters, each of which shows the mean of an interval of steps.
 
     The lowest block is the smallest mean. Positive values that differ by a factor of more than 20 are drawn on a
@@ -95,12 +94,10 @@ def sparkline(steps: Sequence[int], values: Sequence[float], width: int, *, is_a
         steps: step of each value, in ascending order.
         values: values.
         width: largest number of characters.
-        is_ascii: whether only ASCII characters are used.
 
     >>> sparkline([1, 2, 3, 4], [0.0, 1.0, 2.0, 7.0], 4)
     '▁▂▃█'
     """
-    blocks, cross = (_ASCII_BLOCKS, "x") if is_ascii else (_BLOCKS, _NOT_FINITE)
     means = _means(steps, values, width)
     finite = [mean for mean in means if mean is not None and math.isfinite(mean)]
     if finite and min(finite) > 0 and max(finite) > _LOG_RANGE * min(finite):
@@ -111,10 +108,10 @@ def sparkline(steps: Sequence[int], values: Sequence[float], width: int, *, is_a
     characters = []
     for mean in means:
         if mean is None or not math.isfinite(mean):
-            characters.append(" " if mean is None else cross)
+            characters.append(" " if mean is None else _NOT_FINITE)
         else:
             height = (mean / 2 - least / 2) / span if span > 0 else 0.0
-            characters.append(blocks[round(height * (len(blocks) - 1))])
+            characters.append(_BLOCKS[round(height * (len(_BLOCKS) - 1))])
     return "".join(characters)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,9 +39,7 @@ def show(line: CommandLine) -> int:
     if options["format"] == "json":
         tell(json.dumps(plain_value(_fields(view)), indent=1), wraps=False)
         return 0
-    encoding = (sys.stdout.encoding or "utf-8").lower()
-    text = run_text(view, now=datetime.now(UTC), width=output_width(), is_ascii=not encoding.startswith("utf"))
-    tell(text, wraps=False)
+    tell(run_text(view, now=datetime.now(UTC), width=output_width()), wraps=False)
     return 0
 
 

@@ -170,6 +170,12 @@
       const x = drawn.data[0];
       return low === null || (low === x[0] && high === x[x.length - 1]) ? whole : [low, high];
     };
+    const yLabels = (drawn, ticks) => ticks.map((each) => {  // a logarithmic axis labels the powers of ten
+      if (each === null) return "";
+      const digit = each / 10 ** Math.floor(Math.log10(each) + 1e-9), { min, max } = drawn.scales.y;
+      const isLabelled = !isLog || digit < 1.01 || (max / min < 30 && (Math.abs(digit - 2) < 0.01 || Math.abs(digit - 5) < 0.01));
+      return isLabelled ? shown(each) : "";
+    });
     const yRange = (drawn, low, high) => {
       if (low === null) return isLog ? [1, 10] : [0, 1];
       if (chart.y_range && isWhole(drawn) && !weight && isLog === chart.is_log) return chart.y_range;
@@ -181,7 +187,7 @@
       legend: { show: series.length <= 8 },
       scales: { x: { time: false, range: xRange }, y: { distr: isLog ? 3 : 1, range: yRange } },
       axes: [{ stroke: text, grid, ticks: grid, size: 34, values: (_, ticks) => ticks.map(shown) },
-        { stroke: text, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((each) => each === null ? "" : shown(each)) }],
+        { stroke: text, grid, ticks: grid, size: 62, values: yLabels }],
       series: [{ label: kind, value: (_, number) => shown(number) }, ...series.map((each) => ({
         label: each.name, stroke: colour(each.style) + (each.isPale || each.is_faint ? "77" : ""),
         width: each.isPale || each.is_faint ? 1 : 1.8,
