@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from command import Answer, run_in
-from left_runs import leave_run
+from command import Answer, run_each_in
+from left_runs import leave_run, write_run
 from limited import limited
 from loopwright.experiment.reading.comparison_rows import FIELDS
 from planted_runs import plant, state_of_files
@@ -153,18 +153,24 @@ def test_no_line_is_wider_than_the_terminal(
         assert too_long == [] and "0.2" in out
 
 
-def test_real_runs_and_jobs(small: Cli, cli: Cli, tmp_path: Path) -> None:
-    assert small("-m", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=swept").code == 0
-    assert small("hydra.run.dir=run", "model.hidden=[8]", "optimizer.lr=0.1").code == 0
-    found = rows(cli("compare", "swept/0", "run", "format=json"))
+def test_real_runs(recorded: Path, small: Cli, cli: Cli) -> None:
+    assert small("hydra.run.dir=other", "model.hidden=[8]").code == 0
+    found = rows(cli("compare", "run", "other", "format=json"))
     assert found["configuration", "model.hidden"] == [[4], [8]]
     assert [key for key in found if key[0] in ("environment", "packages", "source", "data")] == []
     assert found["run", "state"] == ["completed", "completed"]
+
+
+def test_a_run_and_a_sweep_are_not_compared(cli: Cli, tmp_path: Path) -> None:
+    write_run(tmp_path / "run")
+    (tmp_path / "swept").mkdir()
+    (tmp_path / "swept" / "sweep.json").write_text("{}")
     answer = cli("compare", "swept", "run")
     said = "compare: run is a run and swept is a sweep; expected runs, such as swept/0 for a job, or sweeps.\n"
     assert (answer.code, answer.out, answer.err) == (2, "", said)
 
 
+@pytest.mark.slow
 def test_sweeps_are_compared_by_their_groups(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("-m", "optimizer.lr=0.1,0.2", "seed=0,1", "hydra.sweep.dir=one").code == 0
     words = ["optimizer.lr=0.2", "model.hidden=[4],[8]", "seed=0,1", "loop.max_steps=2", "hydra.sweep.dir=two"]
@@ -214,8 +220,9 @@ def test_directories_of_strangers_run_nothing_and_change_nothing(tmp_path: Path)
     before = state_of_files(tmp_path)
     paths = [str(path) for path in sorted((tmp_path / "outputs").glob("*/*")) if path != good]
     runs = [path for path in paths if not path.endswith("_sweep")]
-    for words in (*([path, str(good)] for path in paths), runs, [*runs, "all=true"], [*runs, "format=json"]):
-        answer = limited(run_in, tmp_path, "compare", *words)
+    several = [[*runs], [*runs, "all=true"], [*runs, "format=json"]]
+    commands = [["compare", *words] for words in (*([path, str(good)] for path in paths), *several)]
+    for answer in limited(run_each_in, tmp_path, commands):
         assert answer.code in (0, 2, 3) and answer.err.count("\n") == (answer.code != 0), answer
         assert (answer.out + answer.err).replace("\n", "").isprintable()
     assert state_of_files(tmp_path) == before

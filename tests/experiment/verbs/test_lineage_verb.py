@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from command import Answer, run_dirs, run_in
+from command import Answer, run_dirs, run_each_in
 from left_runs import leave_run
 from limited import limited
 from planted_runs import plant, state_of_files
@@ -97,10 +97,10 @@ def test_a_sweep_names_its_jobs(cli: Cli, tmp_path: Path) -> None:
 def test_directories_of_strangers_run_nothing_and_change_nothing(tmp_path: Path) -> None:
     assert plant(tmp_path) == 24
     before = state_of_files(tmp_path)
-    for path in sorted((tmp_path / "outputs").glob("*/*")):
-        for words in ([], ["format=json"]):
-            answer = limited(run_in, tmp_path, "lineage", str(path), *words)
-            assert answer.code in (0, 3) and answer.err.count("\n") == (answer.code != 0), answer
-            assert (answer.out + answer.err).replace("\n", "").isprintable()
-            assert not words or answer.code or json.loads(answer.out)
+    paths = sorted((tmp_path / "outputs").glob("*/*"))
+    commands = [["lineage", str(path), *words] for path in paths for words in ([], ["format=json"])]
+    for words, answer in zip(commands, limited(run_each_in, tmp_path, commands), strict=True):
+        assert answer.code in (0, 3) and answer.err.count("\n") == (answer.code != 0), answer
+        assert (answer.out + answer.err).replace("\n", "").isprintable()
+        assert "format=json" not in words or answer.code or json.loads(answer.out)
     assert state_of_files(tmp_path) == before
