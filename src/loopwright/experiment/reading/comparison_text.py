@@ -43,7 +43,7 @@ def comparison_lines(found: RunComparison, *, width: int, shows_all: bool) -> li
     """
     shown = clear_differences(found)
     sections = [
-        Section("", list(_run_rows(found.runs, has_names=all(each.name != "name" for each in shown)))),
+        Section("", list(_run_rows(found, has_names=all(each.name != "name" for each in shown)))),
         _metric_section(found.metrics, found.runs, shows_all=shows_all),
         *difference_sections(shown, shows_all=shows_all),
     ]
@@ -134,9 +134,11 @@ def seconds_text(seconds: float) -> str:
     return duration_text(seconds) if seconds >= 10 else f"{seconds:.2g} s"
 
 
-def _run_rows(runs: Sequence[RunRecord], *, has_names: bool) -> Iterator[Row]:
-    if has_names and len({run.name for run in runs}) > 1:
-        yield Row("name", tuple(run.name for run in runs))
+def _run_rows(found: RunComparison, *, has_names: bool) -> Iterator[Row]:
+    runs = found.runs
+    names = tuple(run.name for run in runs)
+    if has_names and len(set(names)) > 1 and names != found.labels:
+        yield Row("name", names)
     yield Row("state", tuple(run.state for run in runs))
     yield Row("steps", tuple(_steps_text(run) for run in runs))
     yield Row("time", tuple(seconds_text(run.seconds) for run in runs))
