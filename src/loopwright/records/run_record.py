@@ -199,6 +199,11 @@ def run_id(directory: Path) -> str:
     return f"{above[1]}/{directory.name}" if above is not None and directory.name.isdigit() else directory.name
 
 
+def has_run_id(name: str) -> bool:
+    """Return whether a directory has a name that Loopwright gives to runs and sweeps, with six digits at its end."""
+    return _RUN_ID.search(name) is not None
+
+
 def read_num_steps(run_dir: Path) -> int | None:
     """Return the last step in the plan of a run; None if the run does not train, or has not begun."""
     try:
