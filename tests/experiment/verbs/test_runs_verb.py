@@ -147,6 +147,7 @@ def test_errors_are_one_line(words: list[str], code: int, said: str, cli: Cli, o
     assert answer.err.startswith(said)
 
 
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_are_unfolded(cli: Cli, tmp_path: Path) -> None:
     assert cli(*small_run("-m", "optimizer.lr=0.1,0.2")).code == 0
     (sweep,) = json.loads(cli("runs", "format=json").out)
@@ -160,6 +161,7 @@ def test_the_jobs_of_a_sweep_are_unfolded(cli: Cli, tmp_path: Path) -> None:
     assert "2 of 2 done" in cli("runs").out and "sweep of lr" in cli("runs").out
 
 
+@pytest.mark.slow
 def test_directories_of_strangers_are_lines_and_nothing_runs_or_changes(tmp_path: Path) -> None:
     assert plant(tmp_path) == 24
     before = state_of_files(tmp_path)
