@@ -49,6 +49,20 @@ def test_a_wide_value_makes_only_its_row_a_block() -> None:
     ]
 
 
+def test_values_are_below_a_name_that_is_too_wide() -> None:
+    rows = [Row("lr", ("1", "2")), Row("checkpoint.every_n_steps", ("3", "4")), Row("path", ("x" * 30, "y"))]
+    assert side_by_side(["one", "b"], [Section("", rows)], 30) == [
+        "       one   b",
+        "  lr   1     2",
+        "  checkpoint.every_n_steps",
+        "       3     4",
+        "  path",
+        f"    one   {'x' * 30}",
+        "    b     y",
+    ]
+    assert side_by_side(["one", "b"], [Section("", rows[:1])], 10) == ["  lr", "    one   1", "    b     2"]
+
+
 @given(table=TABLES, width=st.integers(10, 200))
 def test_every_value_is_shown_and_only_single_values_exceed_the_width(
     table: tuple[list[str], list[Row]], width: int

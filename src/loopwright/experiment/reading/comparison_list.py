@@ -37,7 +37,7 @@ def comparison_list(found: RunComparison, *, width: int, shows_all: bool) -> lis
         width: width of the terminal in characters.
         shows_all: whether every package, metric and setting that differs is shown.
     """
-    settings = [each for each in clear_differences(found) if each.section == CONFIGURATION]
+    settings = [each for each in clear_differences(found) if each.section == CONFIGURATION and each.name != "name"]
     shown = settings if shows_all else settings[:MAX_ROWS]
     entries = [_entry(found, place, shown) for place in range(len(found.runs))]
     more: dict[str, Callable[[Entry], Any]] = {"time": lambda entry: seconds_text(entry.seconds or 0.0)}
@@ -51,9 +51,9 @@ def comparison_list(found: RunComparison, *, width: int, shows_all: bool) -> lis
     for name in SECTIONS:
         others = [each for each in found.differences if each.section == name and name != CONFIGURATION]
         if name == PACKAGES and others and not shows_all:
-            lines += wrapped(packages_text(others), width).split("\n")
+            lines += ["", *wrapped(packages_text(others), width).split("\n")]
         elif others:
-            lines += [name, *(line for each in others for line in _by_value(each, found.labels, width))]
+            lines += ["", name, *(line for each in others for line in _by_value(each, found.labels, width))]
     return [*lines, *note_lines(found.differences, found.missing, found.problems, len(found.runs), width)]
 
 

@@ -38,7 +38,7 @@ def side_by_side(headings: Sequence[str], sections: Sequence[Section], width: in
 
     No value is cut. A row with a value of more than 40 characters becomes a block: a line with the name of the row, and
     below it one line for each column with its heading and its value. If the table is still too wide, further rows
-    become blocks.
+    become blocks, or have their name on a line of its own.
 
     Args:
         headings: headings of the columns.
@@ -52,7 +52,7 @@ def side_by_side(headings: Sequence[str], sections: Sequence[Section], width: in
     for section in shown:
         lines += ["", section.title] if section.title else []
         for row in section.rows:
-            lines += [_line(row, widths)] if id(row) in narrow else _block(row, head.cells)
+            lines += _row_lines(row, head, widths, is_narrow=id(row) in narrow) if narrow else _block(row, head.cells)
         lines += [line for note in section.notes for line in wrapped(f"{_INDENT}{_plain(note)}", width).split("\n")]
     return lines
 
@@ -110,6 +110,15 @@ def _total(sizes: Sequence[int]) -> int:
 def _line(row: Row, widths: Sequence[int]) -> str:
     cells = [text + " " * (size - cell_len(text)) for text, size in zip((row.name, *row.cells), widths, strict=True)]
     return f"{_INDENT}{_GAP.join(cells)}".rstrip()
+
+
+def _row_lines(row: Row, head: Row, widths: Sequence[int], *, is_narrow: bool) -> list[str]:
+    """Return the lines of a row. If only the name is too wide for its column, the values are below the name."""
+    if is_narrow:
+        return [_line(row, widths)]
+    if all(size <= most for size, most in zip(_sizes(row)[1:], widths[1:], strict=True)):
+        return [f"{_INDENT}{row.name}", _line(replace(row, name=""), widths)]
+    return _block(row, head.cells)
 
 
 def _block(row: Row, headings: Sequence[str]) -> list[str]:
