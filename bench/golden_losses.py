@@ -36,8 +36,7 @@ from typing import Any
 import torch
 
 from loopwright.cli import main as loopwright
-from loopwright.experiment.rundir.environment import read_environment
-from loopwright.records import read_series, read_summary
+from loopwright.records import read_environment, read_series, read_summary
 
 ROOT = Path(__file__).parents[1] / "tests" / "golden"
 TOLERANCE = 5e-4  # largest allowed relative difference of a loss

@@ -6,6 +6,7 @@ command in new processes, and prints the median and the largest processor time, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -49,7 +50,7 @@ def make_runs(root: Path, num_runs: int) -> list[Path]:
             "changes": {"optimizer.lr": [0.003, lr], "loop.grad_accum_steps": [1, number % 4]},
             "weights_sha256": f"{number:064x}",
             "data": {"train_content_sha256": f"{7:064x}", "val_content_sha256": f"{8:064x}"},
-            "origins": {},
+            "origins": _origins(made[-1]) if number % 10 else {},  # chains of ten runs
             "optimizer": {"name": "AdamW", "groups": [{"kind": "decay", "lr": lr, "weight_decay": 0.01}]},
             "resumes": [],
         }
@@ -66,6 +67,13 @@ def make_runs(root: Path, num_runs: int) -> list[Path]:
         (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
         made.append(run)
     return made
+
+
+def _origins(run: Path) -> dict[str, dict[str, str | int]]:
+    """Return the checkpoint of a run as the origin of another run."""
+    folder = run / "checkpoints" / "step_00002000"
+    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    return {str(folder): {"sha256": digest, "run": run.name[-6:], "step": 2000}}
 
 
 def cpu_seconds(root: Path, words: list[str]) -> float:
@@ -101,11 +109,16 @@ def main() -> None:
         measure(few, "runs, 20 directories", ["runs"])
         measure(few, "show, 20 directories", ["show", newest.name[-6:]])
         measure(few, "show last, 20 directories", ["show", "last"])
+        measure(few, "compare, 20 directories", ["compare", "000001", "000002"])
+        measure(few, "lineage, 20 directories", ["lineage", "000005"])
         measure(many, "runs, 1,000 directories", ["runs"])
         measure(many, "runs state=failed sort=val/loss limit=20", ["runs", "state=failed", "sort=val/loss", "limit=20"])
         measure(many, "runs columns=optimizer.lr (reads config.yaml)", ["runs", "columns=optimizer.lr"])
         measure(many, "runs format=json", ["runs", "format=json"])
         measure(many, "show, 1,000 directories", ["show", "0001ff"])
+        measure(many, "compare 2 of 1,000 directories", ["compare", "0001ff", "000200"])
+        measure(many, "compare 6 of 1,000 directories", ["compare", *(f"{number:06x}" for number in range(600, 606))])
+        measure(many, "lineage, 1,000 directories", ["lineage", f"{505:06x}"])
 
 
 if __name__ == "__main__":

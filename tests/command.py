@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,11 @@ def run_in(directory: Path, *words: str) -> Answer:
     with contextlib.chdir(directory), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(words)
     return Answer(code, out.getvalue(), err.getvalue())
+
+
+def run_each_in(directory: Path, commands: Sequence[Sequence[str]]) -> list[Answer]:
+    """Call several commands with `run_in`, for a test that limits their common time and memory."""
+    return [run_in(directory, *words) for words in commands]
 
 
 def run_dirs(root: Path) -> list[Path]:

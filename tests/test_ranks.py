@@ -90,6 +90,7 @@ def seen_rows(rank: int, num_workers: int) -> list[tuple[int, list[float]]]:
     return noted.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_each_row_of_a_micro_batch_is_read_by_one_process(num_workers: int) -> None:
     alone = dict(seen_rows(0, num_workers))

@@ -60,6 +60,7 @@ def test_a_known_noise_scale_is_found_by_one_process() -> None:
     assert found["train/noise_scale"] == pytest.approx(16.0, rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_known_noise_scale_is_found_by_several_processes_without_accumulation() -> None:
     found = on_ranks(3, measured, 1, 600)[0]
     assert found["train/noise_scale_noise"] == pytest.approx(32.0, rel=0.15)

@@ -97,6 +97,7 @@ def check_resumes(on: Device, tmp_path: Path) -> None:
         assert again.metrics == straight.metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["blocks", "model"])
 def test_a_compiled_run_resumes_bitwise(target: str, tmp_path: Path) -> None:
     check_resumes(device(target), tmp_path)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from command import Answer, run_dirs
 
@@ -66,3 +68,22 @@ def test_an_error_in_writing_the_plot_does_not_fail_the_run(small: Cli, tmp_path
     assert "Curves" not in answer.out
     assert json.loads((tmp_path / "mine" / "summary.json").read_text())["state"] == "completed"
     assert list((tmp_path / "mine").glob(".curves*")) == []
+
+
+def test_the_title_tells_jobs_apart_and_explains_the_marks(
+    small: Cli, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    write = Figure.text
+
+    def noted(figure: Figure, x: float, y: float, text: str, **style: Any) -> Any:
+        texts.append(text)
+        return write(figure, x, y, text, **style)
+
+    monkeypatch.setattr(Figure, "text", noted)
+    assert small("-m", "optimizer.lr=0.01,0.02", "hydra.sweep.dir=s").code == 0
+    assert any("optimizer.lr=0.01" in text for text in texts) and any("optimizer.lr=0.02" in text for text in texts)
+    assert any("ticks: " in text for text in texts) and not any("resumes" in text for text in texts), texts
+    texts.clear()
+    assert small("hydra.run.dir=r").code == 0 and cli("resume", "r", "loop.max_steps=6").code == 0
+    assert any("dashed: resumes" in text for text in texts)

@@ -223,6 +223,7 @@ def with_test(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "names"), [("null", ["val/test/loss"]), ("[a,b]", ["val/test/a/loss", "val/test/b/loss"])]
 )

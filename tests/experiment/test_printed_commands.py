@@ -41,6 +41,7 @@ def step_of(directory: str) -> int:
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", LENGTHS)
 def test_train_it_for_longer_trains_further_steps(lengths: str, cli: Cli) -> None:
     typed = ["hydra.run.dir=run", *lengths.split()]

@@ -150,6 +150,7 @@ def test_changed_data_are_used_with_the_recorded_encoding(root: Path, tmp_path: 
     assert metrics(run_in(changed, "validate", "run", "data.path=train.csv"))["val/accuracy"] == 1
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_keeps_the_classes(tmp_path: Path) -> None:
     write_photos(tmp_path / "old", {"cat": 5, "dog": 5})
     write_photos(tmp_path / "new", {"dog": 5})

@@ -203,6 +203,7 @@ def test_changed_versions_threads_and_source_are_named(recorded: Path, cli: Cli)
     assert answer.out.splitlines()[-1].startswith("Possible causes: ") and "torch: '2.11.0' recorded" in answer.out
 
 
+@pytest.mark.slow
 def test_the_version_of_an_older_run_is_the_reason_for_other_training_metrics(
     small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -457,6 +458,7 @@ def test_a_run_that_ended_early_is_compared_up_to_its_end(
     assert answer.out.splitlines()[-1].endswith(" and the weights are bitwise equal.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scheduler", "said"),
     [
@@ -521,6 +523,7 @@ def test_numbers_that_are_no_extension_are_ignored(extended: Any, recorded: Path
     assert (answer.code, "extended" in answer.out) == (0, False)
 
 
+@pytest.mark.slow
 def test_a_hash_in_the_facts_of_the_data_is_accepted_as_the_message_says(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "conf" / "data").mkdir(parents=True)
     (tmp_path / "conf" / "data" / "mine.yaml").write_text("_target_: facts_of_mine.data\nfacts: {}\n")

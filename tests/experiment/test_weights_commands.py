@@ -176,6 +176,7 @@ def test_the_advice_for_a_torch_file_is_the_command_that_converts_it(small: Cli,
         ours.fit(tiny.batches(), init_from="my weights.pt")
 
 
+@pytest.mark.slow
 def test_a_new_head_and_the_state_of_the_optimizer_are_recorded_resumed_and_reproduced(
     recorded: Path, small: Cli, cli: Cli, tmp_path: Path
 ) -> None:
@@ -227,6 +228,7 @@ def test_a_start_that_does_not_fit_leaves_no_run_directory(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_the_first_line_names_the_checkpoint_and_why(small: Cli, cli: Cli) -> None:
     assert small("hydra.run.dir=run").code == 0
     newest = "run/checkpoints/step_00000004"

@@ -409,6 +409,7 @@ def test_a_step_saved_after_a_stop_in_a_validation_can_be_the_best(tmp_path: Pat
     assert found(tmp_path) == [5, 12]
 
 
+@pytest.mark.slow
 def test_kills_during_a_save_or_a_removal_leave_only_valid_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

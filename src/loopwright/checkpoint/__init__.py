@@ -14,7 +14,7 @@ from loopwright.checkpoint.choose import (
 )
 from loopwright.checkpoint.encode import check_state, decode, encode
 from loopwright.checkpoint.files import FileRecord, Manifest
-from loopwright.checkpoint.find import expand, folder_problem, resolve, step_folder, steps_in
+from loopwright.checkpoint.find import expand, folder_problem, resolve
 from loopwright.checkpoint.foreign import read_torch_weights
 from loopwright.checkpoint.host_copies import HostCopies
 from loopwright.checkpoint.pack import Contents, pack, pack_shard
@@ -44,6 +44,7 @@ from loopwright.checkpoint.write import (
     write_contents,
     write_shard,
 )
+from loopwright.records import step_folder, steps_in
 
 __all__ = [
     "FINISHED_ERRORS",

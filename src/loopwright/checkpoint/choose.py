@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from loopwright.checkpoint.encode import decode
 from loopwright.checkpoint.files import MANIFEST, read_manifest
-from loopwright.checkpoint.find import resolve, step_folder
+from loopwright.checkpoint.find import resolve
 from loopwright.checkpoint.read import read_entries
 from loopwright.errors import CheckpointError, on_one_line, refuse_type
+from loopwright.records import step_folder
 from loopwright.regular_files import read_regular
 from loopwright.run_state import Best, read_best
 

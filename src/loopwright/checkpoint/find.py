@@ -1,4 +1,4 @@
-"""Functions that find the checkpoint of a step, the newest checkpoint of a run, and the matches of a pattern."""
+"""Functions that find the newest checkpoint of a run, and the matches of a pattern."""
 
 from __future__ import annotations
 
@@ -18,22 +18,6 @@ from loopwright.errors import CheckpointError, did_you_mean
 _log = logging.getLogger("loopwright")
 
 _FOLDER = "checkpoints"
-
-
-def step_folder(run_dir: Path, step: int) -> Path:
-    """Return the path of the checkpoint that a run saves at ``step``."""
-    return run_dir / _FOLDER / _folder_name(step)
-
-
-def steps_in(run_dir: Path) -> set[int]:
-    """Return the steps with a checkpoint folder in a run directory; the contents of the folders are not checked."""
-    root = run_dir / _FOLDER
-    if not _is_folder(root):
-        return set()
-    with os.scandir(root) as entries:  # this does not read the status of each folder
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    found = [(match[0], int(match[1])) for match in map(STEP_FOLDER.fullmatch, names) if match]
-    return {step for name, step in found if name == _folder_name(step)}
 
 
 def resolve(path: str | Path, *, is_quiet: bool = False) -> Path:
@@ -124,10 +108,6 @@ def _is_checkpoint(path: Path) -> bool:
 def _is_folder(path: Path) -> bool:
     """Whether ``path`` is a directory and not a symbolic link."""
     return stat.S_ISDIR(os.lstat(path).st_mode) if os.path.lexists(path) else False
-
-
-def _folder_name(step: int) -> str:
-    return f"step_{step:08d}"
 
 
 def _natural(path: Path) -> tuple[tuple[tuple[str, int], ...], ...]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from loopwright.checkpoint.files import read_manifest
-from loopwright.checkpoint.find import step_folder
 from loopwright.checkpoint.write import remove_checkpoint
 from loopwright.errors import CheckpointError
+from loopwright.records import step_folder
 
 
 def prune(

@@ -4,7 +4,7 @@ from loopwright.device.accelerator import Cpu, Gpu, MpsGpu
 from loopwright.device.blocks import find_blocks
 from loopwright.device.compiling import check_compiler
 from loopwright.device.copy_stream import move_tensors
-from loopwright.device.determinism import deterministic_operations, deterministic_workspace, operation_without_form
+from loopwright.device.determinism import deterministic_operations, operation_without_form
 from loopwright.device.device import (
     MAX_THREADS,
     Device,
@@ -35,7 +35,6 @@ __all__ = [
     "choose_num_threads",
     "count_devices",
     "deterministic_operations",
-    "deterministic_workspace",
     "find_blocks",
     "is_auto",
     "is_peer_error",

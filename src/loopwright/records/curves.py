@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopwright.errors import on_one_line
+from loopwright.errors import CheckpointError, on_one_line
 from loopwright.records.panels import RATE, Panel, panels_of, sources_of
-from loopwright.records.series import Series, read_series, read_summary
+from loopwright.records.run_record import SWEEP_FILE, checkpoint_step, find_checkpoints, is_checkpoint_name
+from loopwright.records.series import Series, read_mapping, read_series, read_summary
 from loopwright.regular_files import replace_file
 
 if TYPE_CHECKING:
@@ -38,7 +40,17 @@ _LABEL_PADDING = 5  # pixels between the text of the label and the frame of the 
 # Losses have a logarithmic axis if the largest loss divided by the smallest loss exceeds this ratio.
 _LOG_RANGE = 20.0
 _WIDE_LOG_RANGE = 2000.0  # above this ratio, the ticks of a logarithmic axis are powers of 10 only
+_CHARACTERS_PER_INCH = 13.5
+RESUME_COLOUR = "#8A5A00"
 _MAX_NAME = 40  # maximum number of characters of the name of a callback in the title
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """Steps of checkpoints, and steps from which the run was resumed."""
+
+    checkpoints: Sequence[int]
+    resumes: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +100,45 @@ def _figure(run_dir: Path, series: Mapping[str, Series]) -> Figure:
     from matplotlib.figure import Figure
 
     summary = read_summary(run_dir)
+    marks = _marks(run_dir, summary)
     panels = panels_of(series)
     num_columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     num_rows = math.ceil(min(len(panels), _MAX_PANELS) / num_columns)
-    width, height = num_columns * _PANEL_INCHES[0], num_rows * _PANEL_INCHES[1] + 0.7
+    width, height = num_columns * _PANEL_INCHES[0], num_rows * _PANEL_INCHES[1] + 0.9
     figure = Figure(figsize=(max(width, 6.2), height), dpi=100)
     FigureCanvasAgg(figure)
     figure.subplots_adjust(
-        left=0.75 / width, right=1 - 0.25 / width, top=1 - 1.0 / height, bottom=0.55 / height, wspace=0.22, hspace=0.45
+        left=0.75 / width, right=1 - 0.25 / width, top=1 - 1.2 / height, bottom=0.55 / height, wspace=0.22, hspace=0.45
     )
     best = _best(series, summary)
-    _write_title(figure, run_dir, summary, best, max(0, len(panels) - _MAX_PANELS))
+    _write_title(figure, run_dir, summary, best, marks, max(0, len(panels) - _MAX_PANELS))
     sources = sources_of(panels)
     last_step = max(s.steps[-1] for s in series.values())
     for index, panel in enumerate(panels[:_MAX_PANELS]):
         axes = figure.add_subplot(num_rows, num_columns, index + 1)
         _draw_panel(axes, panel, sources, best, last_step)
+        _draw_marks(axes, marks, last_step)
     return figure
+
+
+def _marks(run_dir: Path, summary: Mapping[str, Any]) -> _Marks:
+    """Return the steps of the saved checkpoints and of the checkpoints from which the run was resumed."""
+    resumes = summary.get("resumes")
+    entries = [each for each in resumes if isinstance(each, Mapping)] if isinstance(resumes, list) else []
+    names = [str(each.get("checkpoint")) for each in entries]
+    checkpoints = [checkpoint_step(folder.name) for folder in find_checkpoints(run_dir)]
+    return _Marks(checkpoints, [checkpoint_step(name) for name in names if is_checkpoint_name(name)])
+
+
+def _draw_marks(axes: Axes, marks: _Marks, last_step: int) -> None:
+    """Draw a short tick at the bottom for each checkpoint, and a dashed line for each resume."""
+    bottom = axes.get_xaxis_transform()
+    checkpoints = [step for step in marks.checkpoints if step <= last_step]
+    if checkpoints:
+        axes.vlines(checkpoints, 0, 0.03, transform=bottom, color=_GREY, linewidth=0.9)
+    for step in marks.resumes:
+        if step <= last_step:
+            axes.axvline(step, color=RESUME_COLOUR, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
 
 
 def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | None:
@@ -118,9 +152,9 @@ def _best(series: Mapping[str, Series], summary: Mapping[str, Any]) -> _Best | N
 
 
 def _write_title(
-    figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, num_left_out: int
+    figure: Figure, run_dir: Path, summary: Mapping[str, Any], best: _Best | None, marks: _Marks, num_left_out: int
 ) -> None:
-    """Write the path of the run, and below it the state of the run, the number of steps and the best value.
+    """Write the path of the run, its changed settings, its state, the number of steps and the best value.
 
     If ``num_left_out`` is not 0, also write how many metrics are not drawn.
     """
@@ -131,11 +165,37 @@ def _write_title(
         parts.append(f"{summary['global_step']:,} step{'s' if summary['global_step'] > 1 else ''}")
     if best is not None:
         parts.append(f"best {best.name} {best.value:.4g} at step {best.step:,}")
+    if marks.checkpoints:
+        num = len(marks.checkpoints)
+        parts.append(f"ticks: {num:,} checkpoint{'s' if num > 1 else ''}")
+    if marks.resumes:
+        parts.append("dashed: resumes")
     if num_left_out:
         parts.append(f"{num_left_out} more metrics in metrics.jsonl")
     width, height = figure.get_size_inches()
     figure.text(0.25 / width, 1 - 0.30 / height, " / ".join(path[begin:]), size=12, weight="bold", parse_math=False)
     figure.text(0.25 / width, 1 - 0.55 / height, "  ·  ".join(parts), size=9.5, color=_GREY, parse_math=False)
+    changes = _changes_text(run_dir, summary, num_characters=int(width * _CHARACTERS_PER_INCH))
+    figure.text(0.25 / width, 1 - 0.77 / height, changes, size=9.5, parse_math=False)
+
+
+def _changes_text(run_dir: Path, summary: Mapping[str, Any], num_characters: int) -> str:
+    """Return the settings that differ from the experiment, such as ``optimizer.lr=0.01``. Swept settings come first."""
+    changes, factors = summary.get("changes"), _factors(run_dir.parent)
+    pairs = list(changes.items()) if isinstance(changes, Mapping) else []
+    pairs.sort(key=lambda pair: pair[0] not in factors)
+    words = [f"{path}={json.dumps(pair[1])}" for path, pair in pairs if isinstance(pair, list) and len(pair) == 2]
+    return on_one_line("  ".join(words).replace('"', ""), num_characters)
+
+
+def _factors(directory: Path) -> list[str]:
+    """Return the swept settings of the sweep in a directory; an empty list if there is no sweep."""
+    try:
+        factors = read_mapping(directory / SWEEP_FILE).get("factors")
+    except CheckpointError:
+        return []
+    found = [each.get("key") for each in factors if isinstance(each, Mapping)] if isinstance(factors, list) else []
+    return [*map(str, found), "seed"] if found else []
 
 
 def _state(summary: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError, on_one_line
+from loopwright.records.checkpoint_folders import step_folder, steps_in
 from loopwright.records.series import SUMMARY_FILE, read_mapping, read_summary
 from loopwright.run_lock import is_locked
 
@@ -23,7 +24,7 @@ STATES = ("completed", "stopped", "interrupted", "failed", "running", "lost", "u
 SWEEP_FILE = "sweep.json"
 _CONFIG_FILE = "config.yaml"
 _RUN_ID = re.compile(r"_([0-9a-f]{6})(?:_sweep)?$")
-_STEP_FOLDER = re.compile(r"step_\d{8,}")
+_STEP_FOLDER = re.compile(r"step_\d{8,18}")
 _MANIFEST = "manifest.json"
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _YEARS = range(1970, 9000)  # other times can overflow when they are converted to the local time
@@ -198,6 +199,11 @@ def run_id(directory: Path) -> str:
     return f"{above[1]}/{directory.name}" if above is not None and directory.name.isdigit() else directory.name
 
 
+def has_run_id(name: str) -> bool:
+    """Return whether a directory has a name that Loopwright gives to runs and sweeps, with six digits at its end."""
+    return _RUN_ID.search(name) is not None
+
+
 def read_num_steps(run_dir: Path) -> int | None:
     """Return the last step in the plan of a run; None if the run does not train, or has not begun."""
     try:
@@ -210,12 +216,15 @@ def read_num_steps(run_dir: Path) -> int | None:
 def find_checkpoints(run_dir: Path) -> list[Path]:
     """Return the checkpoint folders of a run that have a manifest, in ascending order of their steps."""
     try:
-        with os.scandir(run_dir / "checkpoints") as entries:
-            names = [entry.name for entry in entries if _STEP_FOLDER.fullmatch(entry.name)]
+        folders = [step_folder(run_dir, step) for step in sorted(steps_in(run_dir))]
     except OSError:
         return []
-    folders = [run_dir / "checkpoints" / name for name in sorted(names, key=checkpoint_step)]
     return [folder for folder in folders if (folder / _MANIFEST).is_file()]
+
+
+def is_checkpoint_name(name: object) -> bool:
+    """Return whether a value is the name of a checkpoint folder, such as ``step_00000100``."""
+    return isinstance(name, str) and _STEP_FOLDER.fullmatch(name) is not None
 
 
 def checkpoint_step(name: str) -> int:

@@ -51,6 +51,7 @@ def values(job: Job) -> tuple[object, ...]:
     return *map(repr, parts), job.overrides, repr(job.source)
 
 
+@pytest.mark.slow
 def test_many_jobs_equal_jobs_that_are_composed_alone(composer: Composer, num_composed: list[int]) -> None:
     jobs = compose_jobs(composer, MANY, NO_TRUST)
     assert [job.number for job in jobs] == list(range(LEAST_JOBS))

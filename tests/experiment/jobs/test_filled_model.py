@@ -82,6 +82,7 @@ def test_values_that_fit_are_not_noted(cli: Cli, words: list[str]) -> None:
     assert answer.code == 0 and "from the data" not in answer.out
 
 
+@pytest.mark.slow
 def test_the_values_are_recorded_and_later_commands_use_them(
     cli: Cli, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

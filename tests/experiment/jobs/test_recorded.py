@@ -9,6 +9,7 @@ import pytest
 
 from loopwright.errors import CheckpointError, SettingError
 from loopwright.experiment.jobs.recorded import apply_overrides, read_recorded, run_differences
+from loopwright.records import read_config
 
 
 def _write(run_dir: Path, text: str) -> Path:
@@ -110,3 +111,7 @@ def test_another_model_is_recognized_by_its_settings(tmp_path: Path) -> None:
         ["model: a.B recorded, a.C now"],
     )
     assert run_differences(tmp_path / "bare", {"model": {"_target_": "a.C"}}, ["model"]) is None
+
+
+def test_commands_that_only_read_find_the_same_configuration(recorded: Path) -> None:
+    assert read_config(recorded) == read_recorded(recorded)

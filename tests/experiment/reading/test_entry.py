@@ -74,6 +74,7 @@ def swept(sweep_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(sweep_once / "outputs", tmp_path / "outputs"))
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_entry_with_the_values_of_its_best_group(swept: Path) -> None:
     sweep = only(read_entries(swept))
     jobs = read_jobs(sweep)

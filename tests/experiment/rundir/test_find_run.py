@@ -117,6 +117,7 @@ def test_a_resumed_run_records_the_path(small: Cli, cli: Cli, tmp_path: Path) ->
     assert command == f"loopwright resume {run_dir.relative_to(tmp_path)} loop.max_steps=6"
 
 
+@pytest.mark.slow
 def test_a_run_can_start_from_both(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small().code == 0
     (run_dir,) = run_dirs(tmp_path)

@@ -12,11 +12,11 @@ import tiny
 from loopwright import Checkpointing, TrainingLoop
 from loopwright.errors import CheckpointError, SaveError
 from loopwright.experiment.launch.supervisor import newest_step
-from loopwright.experiment.rundir.environment import read_environment
 from loopwright.experiment.rundir.origin import origin_digests
 from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.verify.reproduction import read_outcome
 from loopwright.loggers import JSONLinesLogger
+from loopwright.records import read_environment
 
 pytestmark = pytest.mark.timeout(30)
 KINDS = [*special.KINDS, "holes"]

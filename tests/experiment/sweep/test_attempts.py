@@ -19,6 +19,7 @@ TRUSTED = ("--trust=told", "sweep")
 ERROR = "ValueError: told to. Raised in callback told.on_train_batch_end."
 
 
+@pytest.mark.slow
 def test_after_a_failure_the_rest_is_skipped_resumed_and_retried(
     cli: Cli, sweep: Cli, straight: Path, tmp_path: Path
 ) -> None:

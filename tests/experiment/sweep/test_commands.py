@@ -212,6 +212,7 @@ def test_a_random_search_that_is_cut_makes_the_same_proposals(cli: Cli, tmp_path
     assert len(index_of(tmp_path / "cut")["groups"]) == 3
 
 
+@pytest.mark.slow
 def test_another_program_runs_the_jobs_of_a_sweep_that_was_only_written(
     sweep: Cli, cli: Cli, tmp_path: Path, straight: Path
 ) -> None:
@@ -251,6 +252,7 @@ def test_each_verb_of_a_sweep_prints_the_help(cli: Cli) -> None:
         assert (answer.code, answer.err) == (0, "") and answer.out.startswith("loopwright sweep WHAT DIR")
 
 
+@pytest.mark.slow
 def test_a_setting_that_no_override_named_becomes_a_factor(cli: Cli, swept: Path) -> None:
     """The jobs that are there have the configuration's value of it, so they form groups of their own."""
     assert cli("--trust=told", "sweep", "add", "s", "loop.eval_steps=1").code == 0
@@ -263,6 +265,7 @@ def test_a_setting_that_no_override_named_becomes_a_factor(cli: Cli, swept: Path
     assert (again.code, again.err) == (2, "loop.eval_steps=null: the sweep has these jobs already; nothing is added.\n")
 
 
+@pytest.mark.slow
 def test_all_jobs_of_a_sweep_have_the_same_number_of_threads(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = iter([2, 1, 1])
     monkeypatch.setattr("loopwright.experiment.jobs.check.choose_num_threads", lambda *_: next(numbers))

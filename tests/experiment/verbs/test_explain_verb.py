@@ -131,9 +131,9 @@ def test_json_has_every_field(cli: Cli) -> None:
         ),
         (["seed", "format=xml"], "format='xml': expected text or json."),
         (["seed", "sed=1"], "sed=1: no such key. Did you mean seed?"),
-        (["loop.grad_accum_steps", "loop=validation", "experiment=digits"], "explain loop.grad_accum_steps: no such key."),
-        (["loop.max_steps", "loop=validation", "experiment=gpt_stdlib"], "explain loop.max_steps: is not used, because the "
-         "loop only validates; use loop=training."),
+        (["loop.grad_accum_steps", "loop=validation", "experiment=digits"], "explain loop.grad_accum_steps: no such"),
+        (["loop.max_steps", "loop=validation", "experiment=gpt_stdlib"], "explain loop.max_steps: is not used, because "
+         "the loop only validates; use loop=training."),
         (["seed", "-m"], "--multirun: cannot be used with explain."),
         (["a\x1b[31m"], "explain a\\x1b[31m: no such key."),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from importlib import import_module
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from command import environment
+from left_runs import leave_run
 from loopwright.experiment.console.reading_verbs import READING_VERBS
 
 HEAVY = ("torch", "hydra", "omegaconf", "matplotlib", "numpy")
@@ -25,11 +25,8 @@ def test_an_entry_names_a_function(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", READING_VERBS)
 def test_a_command_that_only_reads_imports_no_heavy_package(verb: str, tmp_path: Path) -> None:
-    run = tmp_path / "outputs" / "digits" / "2026-12-01_09-15-05_c623ba"
-    run.mkdir(parents=True)
-    (run / "summary.json").write_text(json.dumps({"state": "completed"}))
-    (run / "config.yaml").write_text("loop: {_target_: loopwright.TrainingLoop}\n")
-    words = [verb, *[str(run)] * READING_VERBS[verb].least]
+    runs = [leave_run(tmp_path / "outputs", digits) for digits in ("c623ba", "c623bb")]
+    words = [verb, *map(str, runs[: READING_VERBS[verb].least])]
     code = f"import sys; from loopwright.cli import main; code = main({words!r}); "
     code += f"assert code == 0, code; assert not [name for name in {HEAVY!r} if name in sys.modules]"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True)

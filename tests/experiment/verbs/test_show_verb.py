@@ -35,6 +35,7 @@ def test_a_real_run_is_shown_by_each_name(small: Cli, cli: Cli, tmp_path: Path) 
     assert {name: found[name] for name in row} == row
 
 
+@pytest.mark.slow
 def test_a_sweep_and_its_jobs(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("-m", "optimizer.lr=0.1,0.2").code == 0
     (sweep,) = (tmp_path / "outputs").glob("*/*_sweep")

@@ -47,6 +47,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "start_ranks", start)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(
     "words",
@@ -117,6 +118,7 @@ FOUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("mistake", FOUND)
 def test_a_mistake_is_found_at_its_first_effect_and_explained(mistake: str, check: Cli) -> None:

@@ -210,6 +210,7 @@ def test_values_that_are_not_compared_are_reported(check: Cli) -> None:
     assert answer.code == 1
 
 
+@pytest.mark.slow
 def test_harmless_mistakes_are_not_reported(check: Cli) -> None:
     """A sum is correct without accumulation, and draws of the loader from the global stream do not affect the run."""
     for words in (
@@ -244,6 +245,7 @@ def test_the_given_number_of_steps_is_run(check: Cli) -> None:
     assert check("workers", "loop.num_steps=3").out.startswith("workers: 3 steps on data read in this process;")
 
 
+@pytest.mark.slow
 def test_steps_across_the_short_end_of_a_pass_are_equal(check: Cli) -> None:
     """With ten micro-batches per pass and four per step, the third and the sixth step have only two."""
     for what in ("resume", "workers"):

@@ -51,6 +51,18 @@ READING_VERBS: Mapping[str, ReadingVerb] = MappingProxyType(
             arguments="DIR [format=json]",
             function=f"{_VERBS}.show_verb:show",
         ),
+        "compare": ReadingVerb(
+            meaning="compare DIR DIR …: show what differs between runs, or between sweeps, and their metrics",
+            arguments="DIR DIR [DIR …] [all=true] [format=json|csv|md]",
+            function=f"{_VERBS}.compare_verb:compare",
+            least=2,
+            most=None,
+        ),
+        "lineage": ReadingVerb(
+            meaning="lineage DIR: show where the weights of a run come from, and which runs start from them",
+            arguments="DIR [format=json|csv|md]",
+            function=f"{_VERBS}.lineage_verb:lineage",
+        ),
         "report": ReadingVerb(
             meaning="report DIR: write an HTML page about a run, or one page that compares several runs",
             arguments="DIR [DIR …] [output=FILE]",

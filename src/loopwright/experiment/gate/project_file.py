@@ -56,10 +56,15 @@ def entry(content: object, *keys: str) -> object:
     return content
 
 
-def with_config_dir(line: CommandLine, cwd: Path) -> CommandLine:
+def with_config_dir(line: CommandLine, cwd: Path, *, is_quiet: bool = False) -> CommandLine:
     """Return a command line with the ``config_dir`` of the ``pyproject.toml``. Print this directory to stderr.
 
     A command line with ``--config-dir`` is returned unchanged.
+
+    Args:
+        line: command line.
+        cwd: current directory.
+        is_quiet: whether to print nothing.
 
     Raises:
         SettingError: for an error of `read_project_file`, and if ``config_dir`` is not the relative path of a directory
@@ -80,5 +85,6 @@ def with_config_dir(line: CommandLine, cwd: Path) -> CommandLine:
         raise refuse(_CONFIG_DIR, given, "the relative path of a directory inside the directory of this file", remedy)
     if not os.path.isdir(cwd / given):
         raise refuse(_CONFIG_DIR, given, "an existing directory")
-    complain(f"loopwright: configuration directory of {cwd / _NAME}: {given}")
+    if not is_quiet:
+        complain(f"loopwright: configuration directory of {cwd / _NAME}: {given}")
     return replace(line, config_dir=given)

@@ -69,7 +69,7 @@ def is_inside(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = ()) -> Trust:
+def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = (), *, is_quiet: bool = False) -> Trust:
     """Read the trusted names from the command line and from ``pyproject.toml`` in the current directory.
 
     No package is imported. If the file names packages, this function prints their names to stderr.
@@ -78,6 +78,7 @@ def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = ()) -
         names: values of ``--trust``: dotted names of packages or modules, which are installed or in ``cwd``.
         cwd: current directory.
         variables: values of ``--allow-env``.
+        is_quiet: whether to print nothing.
 
     Raises:
         SettingError: if a value of ``--trust`` is not a dotted name, if a package is not found, if the file is not
@@ -97,7 +98,7 @@ def read_trust(names: Sequence[str], cwd: Path, variables: Sequence[str] = ()) -
                 setting = "--trust" if name in names else _SETTING
                 raise refuse(setting, name, expected, "install the package, or start in the directory that contains it")
             from_cwd.append(top)
-    if recorded:
+    if recorded and not is_quiet:
         complain(f"loopwright: trusted by {cwd / 'pyproject.toml'}: {', '.join(recorded)}")
     return Trust(
         packages=tuple(dict.fromkeys([*names, *recorded])),

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from loopwright.device import deterministic_operations, deterministic_workspace
+from loopwright.device import deterministic_operations
+from loopwright.experiment.jobs.workspace import deterministic_workspace
 
 
 @contextmanager

@@ -32,7 +32,7 @@ _PRELOADED = [
     "sklearn.datasets",
     "loopwright.models",
     "loopwright.experiment.verbs.entry",
-    "loopwright.experiment.verbs.sweep_verb",
+    "loopwright.experiment.verbs.sweep_job_verb",
 ]
 _DRAWING = ["matplotlib.figure", "matplotlib.backends.backend_agg"]  # for the curves of a run
 

@@ -10,31 +10,23 @@ This module does not import torch. The supervisor carries out these steps::
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
 
 from loopwright.experiment.console.command_line import CommandLine, words_on
 from loopwright.experiment.console.messages import complain
+from loopwright.experiment.launch.child import INTERRUPTED, Child, death_of
 from loopwright.experiment.launch.restarts import Restarts
-from loopwright.experiment.launch.supervised import STOP_SIGNALS, VARIABLE
 from loopwright.records import read_summary
 from loopwright.regular_files import read_regular
 
 _MAX_MANIFEST_BYTES = 1 << 20
-_INTERRUPTED: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 # Exit codes after which a run is not restarted: success (0), a wrong setting (2), a bad checkpoint (3), or an
 # interruption by a signal.
-_NOT_RESTARTED = (0, 2, 3, *_INTERRUPTED.values())
+_NOT_RESTARTED = (0, 2, 3, *INTERRUPTED.values())
 
 
 def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) -> int:
@@ -51,7 +43,7 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
     words: Sequence[str] = line.words
     directory = None if line.directory is None else Path(line.directory)
     restarts = Restarts(max_restarts, newest_step(directory))
-    with _Child() as child:
+    with Child() as child:
         while True:
             code, sent = child.run(words)
             directory = sent or directory
@@ -59,10 +51,10 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
             if has_ended or (child.received is not None and code >= 0):
                 return code
             stopped_by = -code if child.received is None else child.received
-            if stopped_by in _INTERRUPTED:  # the process ended before it could print a message
-                how = "ended by" if code == -stopped_by else f"{_death(code)} after"
+            if stopped_by in INTERRUPTED:  # the process ended before it could print a message
+                how = "ended by" if code == -stopped_by else f"{death_of(code)} after"
                 complain(f"{directory or 'the run'}: {how} {signal.Signals(stopped_by).name}; not started again.")
-                return _INTERRUPTED[stopped_by]
+                return INTERRUPTED[stopped_by]
             exit_code = max(code, 1)
             step = newest_step(directory)
             folders = {} if directory is None else _folders(directory)
@@ -75,14 +67,14 @@ def supervise(line: CommandLine, max_restarts: int, *, may_begin_again: bool) ->
                 return exit_code
             count = f"restart {restarts.num_in_a_row} of {max_restarts} without a new checkpoint"
             if directory is not None and folders:  # "resume" chooses the newest valid checkpoint
-                complain(f"{directory}: {_death(code)} {where} and is resumed; {count}.")
+                complain(f"{directory}: {death_of(code)} {where} and is resumed; {count}.")
                 words = words if line.directory is not None else words_on("resume", directory, line.permissions)
             elif directory is None or may_begin_again:
-                complain(f"{directory or 'the run'}: {_death(code)} {where} and is started again; {count}.")
+                complain(f"{directory or 'the run'}: {death_of(code)} {where} and is started again; {count}.")
                 directory = None
             else:
                 complain(
-                    f"{directory}: {_death(code)} {where}; nothing to resume from. Start again in a new directory."
+                    f"{directory}: {death_of(code)} {where}; nothing to resume from. Start again in a new directory."
                 )
                 return exit_code
 
@@ -123,60 +115,6 @@ def _where(step: int | None, *, has_folders: bool) -> str:
     return f"before its first {'complete ' if has_folders else ''}checkpoint"
 
 
-def _death(code: int) -> str:
-    if code >= 0:
-        return "failed" if code else "exited early with code 0"
-    known = {number.value: number.name for number in signal.Signals}
-    return f"was killed by {known.get(-code, f'signal {-code}')}"
-
-
 def _why(code: int, directory: Path | None) -> str:
     error = read_summary(directory).get("error") if code >= 0 and directory is not None else None
-    return str(error) if error else f"{_death(code)}."
-
-
-class _Child:
-    """Runs child processes one after another. While the context is open, stop signals are sent to the running child."""
-
-    def __init__(self) -> None:
-        self._connection: socket.socket | None = None
-        self._before: dict[signal.Signals, Any] = {}
-        self.received: signal.Signals | None = None
-
-    def __enter__(self) -> Self:
-        for number in STOP_SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def run(self, words: Sequence[str]) -> tuple[int, Path | None]:
-        """Run ``loopwright`` with ``words``. Return the exit code, and the run directory if the child sent its path."""
-        # With -P, sys.path does not contain the current directory, which may contain another module named loopwright.
-        command = [sys.executable, "-P", "-m", "loopwright", *words]
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            self._connection = ours
-            if self.received is not None:
-                return -self.received, None
-            environment = {**os.environ, VARIABLE: f"{os.getpid()}:{theirs.fileno()}"}
-            with subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment) as process:
-                theirs.close()
-                code = process.wait()
-            self._connection = None
-            ours.setblocking(False)
-            sent = b""
-            # A process that the child started may keep the socket open. If the child sent nothing, a blocking read
-            # would then wait without limit.
-            with suppress(BlockingIOError):
-                sent = ours.recv(1 << 16)
-        return code, Path(os.fsdecode(sent)) if sent else None
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
-        if self._connection is not None:
-            with suppress(OSError):  # the child has ended
-                self._connection.sendall(bytes([number]))
+    return str(error) if error else f"{death_of(code)}."

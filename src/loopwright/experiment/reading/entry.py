@@ -17,12 +17,12 @@ from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.reconcile import reconciled
 from loopwright.experiment.sweep.tables.cell_text import headings
 from loopwright.experiment.sweep.tables.group_table import best_value
-from loopwright.records import RunRecord, checkpoint_step, find_runs, is_run, read_run, run_id, with_logged
+from loopwright.records import RunRecord, find_runs, is_run, read_run, run_id, with_logged
+from loopwright.records.origins import read_origins
 from loopwright.run_lock import is_locked
 
 # States of sweeps and their jobs that have another name in the list.
 _AS_RUN = {"done": "completed", "pruned": "stopped"}
-_STEP_FOLDER = re.compile(r"step_\d{8,15}")
 _STARTED = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)_")
 
 
@@ -174,16 +174,10 @@ def swept_text(index: SweepIndex) -> str:
 
 def origin_text(run: RunRecord) -> str | None:
     """Return the id and the step of the checkpoint that a run starts from, such as ``6b7ccb, step 2,000``."""
-    origins = run.summary.get("origins")
-    paths = [Path(path) for path in origins] if isinstance(origins, Mapping) else []
-    if not paths:
+    origins = read_origins(run.summary)
+    if not origins:
         return None
-    if len(paths) > 1:
-        return f"{len(paths)} checkpoints"
-    folder = paths[0]
-    if _STEP_FOLDER.fullmatch(folder.name) is None:
-        return on_one_line(str(folder), 200)
-    return on_one_line(f"{run_id(folder.parent.parent)}, step {checkpoint_step(folder.name):,}", 200)
+    return origins[0].text if len(origins) == 1 else f"{len(origins)} checkpoints"
 
 
 def time_in_name(directory: Path) -> datetime | None:

@@ -44,7 +44,12 @@ def _column(name: str, heading: str, cells: Sequence[str], *, is_right: bool = F
 
 
 def list_lines(
-    entries: Sequence[Entry], *, now: datetime, width: int | None, more: Mapping[str, Callable[[Entry], Any]]
+    entries: Sequence[Entry],
+    *,
+    now: datetime,
+    width: int | None,
+    more: Mapping[str, Callable[[Entry], Any]],
+    changed: str = _CHANGES,
 ) -> list[str]:
     """Return a heading and the lines of all runs.
 
@@ -56,11 +61,12 @@ def list_lines(
         now: current time, with which times are compared.
         width: width of the terminal in characters; None: no limit.
         more: functions that return the values of further columns, by heading.
+        changed: heading of the changed settings.
     """
     columns = _columns(entries, now, more)
     changes = [changes_text(entry) for entry in entries]
     if width is None:
-        return _grid(columns, changes, None)
+        return _grid(columns, changes, None, changed)
     if width < _FOLDED_BELOW:
         return _blocks(columns, changes, width)
     found: list[str] | None = None
@@ -72,11 +78,11 @@ def list_lines(
         cells = [[*_units(moved, place), *texts] for place, texts in enumerate(changes)]
         left = width - _width_of(shown) - len(_GAP)
         if not any(cells) and left >= -len(_GAP):
-            return _grid(shown, cells, left)
-        is_narrow = left < max(len(_CHANGES), min(_LEAST_CHANGES, _natural(cells)))
+            return _grid(shown, cells, left, changed)
+        is_narrow = left < max(len(changed), min(_LEAST_CHANGES, _natural(cells)))
         if is_narrow or max(len(_filled(texts, left)) for texts in cells) > _MAX_LINES:
             continue
-        found = _grid(shown, cells, left)
+        found = _grid(shown, cells, left, changed)
         if all(cell_len(text) <= left for texts in cells for text in texts):
             return found
     return _blocks(columns, changes, width) if found is None else found
@@ -129,7 +135,7 @@ def _natural(changes: Sequence[Sequence[str]]) -> int:
     return max((cell_len(" ".join(texts)) for texts in changes), default=0)
 
 
-def _grid(columns: Sequence[_Column], changes: Sequence[Sequence[str]], width: int | None) -> list[str]:
+def _grid(columns: Sequence[_Column], changes: Sequence[Sequence[str]], width: int | None, changed: str) -> list[str]:
     """Return the table. ``width`` is the width of the changed settings, which can have several lines.
 
     If a changed setting of a run is wider, the changed settings of this run follow on lines that begin at the left.
@@ -139,15 +145,15 @@ def _grid(columns: Sequence[_Column], changes: Sequence[Sequence[str]], width: i
     is_wide = [width is not None and any(cell_len(text) > width for text in texts) for texts in changes]
     lines_of = [[""] if is_wide[place] else _filled(texts, width) or [UNKNOWN] for place, texts in enumerate(changes)]
     most = max((cell_len(text) for texts in lines_of for text in texts), default=0)
-    most = max(most, len(_CHANGES)) if any(changes) else 0
+    most = max(most, len(changed)) if any(changes) else 0
     own_width = _width_of(columns) + len(_GAP) + most
 
-    def line(cells: Sequence[str], changed: str, after: Sequence[str]) -> str:
+    def line(cells: Sequence[str], text: str, after: Sequence[str]) -> str:
         parts = [_padded(column, cell) for column, cell in zip(first, cells, strict=True)]
-        parts += [changed + " " * (most - cell_len(changed))] if most else []
+        parts += [text + " " * (most - cell_len(text))] if most else []
         return f"{_INDENT}{_GAP.join([*parts, *after])}".rstrip()
 
-    lines = [line([column.heading for column in first], _CHANGES, [column.heading for column in last])]
+    lines = [line([column.heading for column in first], changed, [column.heading for column in last])]
     for place, texts in enumerate(lines_of):
         cells = [column.cells[place] for column in first]
         lines.append(line(cells, texts[0], [column.cells[place] for column in last]))

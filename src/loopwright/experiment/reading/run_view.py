@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from loopwright.errors import CheckpointError, SettingError
+from loopwright.errors import CheckpointError
 from loopwright.experiment.reading.entry import Entry, run_entry
 from loopwright.experiment.reading.next_commands import next_commands
-from loopwright.plan import settle_mode
 from loopwright.records import (
     TIMING_FILE,
     Series,
@@ -20,6 +19,7 @@ from loopwright.records import (
     read_run,
     read_series,
 )
+from loopwright.records.comparison.metric_values import mode_of
 
 _RATE = "train/steps_per_second"
 
@@ -77,12 +77,8 @@ def read_view(directory: Path) -> RunView:
 
 def best_of(series: Series, entry: Entry) -> tuple[int, float] | None:
     """Return the step and the best value of a metric; None if it is not known whether a smaller value is better."""
-    if series.name == entry.objective_name and entry.objective_mode is not None:
-        return series.best(entry.objective_mode)
-    try:
-        return series.best("max" if series.name.endswith("accuracy") else settle_mode(None, series.name))
-    except SettingError:
-        return None
+    mode = mode_of(series.name, {entry.objective_name: entry.objective_mode})
+    return None if mode is None else series.best(mode)
 
 
 def _with_best(entry: Entry, series: Mapping[str, Series]) -> Entry:

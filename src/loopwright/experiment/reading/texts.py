@@ -16,7 +16,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 _NOT_FINITE = "×"
 _LOG_RANGE = 20.0  # values whose largest and smallest differ by a larger ratio are drawn on a logarithmic scale
 _WEEK_DAYS = 7
-_ORIGINS = ("init_from", "ckpt_path", "ckpt_paths")
+ORIGIN_SETTINGS = ("init_from", "ckpt_path", "ckpt_paths")
 
 
 def number_text(value: float | None) -> str:
@@ -47,7 +47,9 @@ def changes_text(entry: Entry) -> list[str]:
     if entry.swept is not None:
         first, *others = entry.swept.split(" × ")
         return [first, *(f"× {part}" for part in others)]
-    shown = [(path, after) for path, (_, after) in entry.changes.items() if not entry.origin or path not in _ORIGINS]
+    shown = [
+        (path, after) for path, (_, after) in entry.changes.items() if not entry.origin or path not in ORIGIN_SETTINGS
+    ]
     return [on_one_line(f"{path}={_setting_text(after)}") for path, after in shown]
 
 

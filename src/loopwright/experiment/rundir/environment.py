@@ -20,9 +20,9 @@ from loopwright.device import MAX_THREADS
 from loopwright.errors import CheckpointError
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.rundir.source_digests import source_digests
-from loopwright.records import read_mapping
+from loopwright.records.environments import ENVIRONMENT_FILE, KERNEL_VARIABLES, comparable, read_environment, section
 
-# Recorded environment variables. The variables in `_OF_KERNELS` are recorded too.
+# Recorded environment variables. The variables in `KERNEL_VARIABLES` are recorded too.
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
@@ -32,20 +32,6 @@ _VARIABLES = (
     "RANK",
     "SLURM_JOB_ID",
 )
-# Environment variables that influence which kernels the libraries of torch choose. Earlier versions of Loopwright did
-# not record these variables, and did not record `hardware.cpu_capability`.
-_OF_KERNELS = (
-    "ATEN_CPU_CAPABILITY",
-    "DNNL_MAX_CPU_ISA",
-    "MKL_CBWR",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "NVIDIA_TF32_OVERRIDE",
-    "ONEDNN_MAX_CPU_ISA",
-    "OPENBLAS_NUM_THREADS",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
-_OF_THE_JOB = ("RANK", "SLURM_JOB_ID")  # the results of a run do not depend on these variables
-ENVIRONMENT_FILE = "environment.json"
 _CPU_NUMBERS = (("family", "cpu family"), ("model", "model"), ("stepping", "stepping"))
 
 
@@ -65,7 +51,7 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
         "packages": _packages(),
         "hardware": _hardware(),
         "num_threads": num_threads,
-        "variables": {name: os.environ[name] for name in (*_VARIABLES, *_OF_KERNELS) if name in os.environ},
+        "variables": {name: os.environ[name] for name in (*_VARIABLES, *KERNEL_VARIABLES) if name in os.environ},
         "git": git,
         "source": source_digests(trust),
     }
@@ -73,53 +59,20 @@ def environment(num_threads: int, git: dict[str, Any], trust: Trust) -> dict[str
 
 def environment_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the differences that may change the results of a run, one line each: ``torch: 2.13.0 -> 2.14.0``."""
-    before, now = comparable(before, now)
+    before, now = comparable([before, now])
     lines = [
         f"{name}: {before.get(name)} -> {now.get(name)}"
         for name in ("loopwright", "python", "platform", "torch", "num_threads")
         if before.get(name) != now.get(name)
     ]
-    for section in ("packages", "hardware", "variables", "git", "source"):
-        old, new = _section(before, section), _section(now, section)
+    for part in ("packages", "hardware", "variables", "git", "source"):
+        old, new = section(before, part), section(now, part)
         lines += [
-            f"{section}.{name}: {old.get(name)} -> {new.get(name)}"
+            f"{part}.{name}: {old.get(name)} -> {new.get(name)}"
             for name in sorted({*old, *new})
             if old.get(name) != new.get(name)
         ]
     return lines
-
-
-def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return copies of two environments without the values that cannot change the results of a run.
-
-    ``before`` may have been recorded by an earlier version of Loopwright. Values that this version did not record are
-    removed from the copy of ``now``.
-    """
-    sides = [dict(before), dict(now)]
-    hardware, own = (_section(side, "hardware") for side in sides)
-    left_out: tuple[str, ...] = _OF_THE_JOB
-    if "cpu_capability" not in hardware:
-        own.pop("cpu_capability", None)
-        left_out += _OF_KERNELS
-    if str(own.get("cpu")).startswith(f"{hardware.get('cpu')}, family "):
-        own["cpu"] = hardware.get("cpu")  # earlier versions recorded only the name of the processor
-    for name in ("loopwright", "source"):
-        if name not in before:
-            sides[1].pop(name, None)
-    for side, part in zip(sides, (hardware, own), strict=True):
-        kept = {name: value for name, value in _section(side, "variables").items() if name not in left_out}
-        side |= {"hardware": part, "variables": kept}
-    return sides[0], sides[1]
-
-
-def _section(environment: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = environment.get(name)
-    return dict(section) if isinstance(section, Mapping) else {}
-
-
-def read_environment(directory: Path) -> dict[str, Any]:
-    """Return the recorded environment of a run, or an empty dict if the run recorded no environment."""
-    return read_mapping(directory / ENVIRONMENT_FILE)
 
 
 def recorded_threads(directory: Path) -> int:

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from loopwright.experiment.jobs.changes import Changes
 from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.loggers.append_only import plain
 from loopwright.records import COMPLETE, DATA_FILE, encoding_text, read_mapping, read_record, read_summary
+from loopwright.records.origins import Origin, as_record
 from loopwright.regular_files import replace_file
 
 # Entries of the recorded summary that a resumed run keeps until new values are known.
@@ -229,13 +230,9 @@ class DirectoryWriter:
         if self._encoding_text is not None and self._is_begun and not is_kept:
             self._write(DATA_FILE, self._encoding_text)
 
-    def write_origins(self, digests: Mapping[str, str | None]) -> None:
-        """Record in the summary from which checkpoints the run starts, or which checkpoints it validates.
-
-        Args:
-            digests: return value of `loopwright.experiment.rundir.origin.origin_digests`.
-        """
-        self._summary["origins"] = dict(digests)
+    def write_origins(self, origins: Iterable[Origin]) -> None:
+        """Record in the summary from which checkpoints the run starts, or which checkpoints it validates."""
+        self._summary["origins"] = {origin.path: as_record(origin) for origin in origins}
         self._write_summary()
 
     def write_optimizer(self, facts: Mapping[str, Any]) -> None:

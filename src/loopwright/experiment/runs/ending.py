@@ -38,6 +38,7 @@ from loopwright.experiment.runs.causes import Cause, find_cause
 from loopwright.plan import Plan, longer_length
 from loopwright.protocols import StopsAgain
 from loopwright.records import draw_curves, reads_new_samples
+from loopwright.records.validations import VALIDATIONS_FILE, draw_validations, write_validations
 from loopwright.trainer import Trainer
 
 _CAUSE_SECONDS = 5.0  # longest wait for the error of the process that has failed
@@ -236,7 +237,7 @@ def longer_command(
     return command_on("resume", directory, permissions, f"loop.{name}={value}") if is_set else None
 
 
-def draw(request: RunRequest, commands: Mapping[str, str]) -> None:
+def draw(request: RunRequest, commands: Mapping[str, str], rows: Sequence[Mapping[str, Any]] = ()) -> None:
     """Draw the curves of a run to ``curves.png``, and write ``report.html`` if the settings ask for it.
 
     Errors are logged as warnings, because all results are recorded.
@@ -244,8 +245,15 @@ def draw(request: RunRequest, commands: Mapping[str, str]) -> None:
     Args:
         request: request for the run.
         commands: commands for the report, by label.
+        rows: results of validating several checkpoints, for ``validations.csv`` and ``validations.png``.
     """
     directory = request.directory
+    if rows:
+        try:
+            write_validations(directory, rows)
+            draw_validations(directory, rows)
+        except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)
+            _log.warning("%s: cannot be written: %s", VALIDATIONS_FILE, one_line_of(error))
     try:
         draw_curves(directory)
     except Exception as error:  # noqa: BLE001  (a fault in a library or a font, or a full disk)

@@ -30,13 +30,9 @@ from loopwright.experiment.jobs.job_settings import JobSettings
 from loopwright.experiment.jobs.objects import build_objects, facts_of, make_trainer
 from loopwright.experiment.jobs.rate_curve import learning_rate_course
 from loopwright.experiment.jobs.recorded import read_recorded
-from loopwright.experiment.rundir.environment import (
-    environment,
-    environment_differences,
-    read_environment,
-)
+from loopwright.experiment.rundir.environment import environment, environment_differences
 from loopwright.experiment.rundir.git_state import git_state
-from loopwright.experiment.rundir.origin import origin_digests, origins
+from loopwright.experiment.rundir.origin import described, origins
 from loopwright.experiment.rundir.recording import RecordingCallback
 from loopwright.experiment.rundir.run_log import run_log
 from loopwright.experiment.rundir.stop_file import PRUNER, StopFile
@@ -54,7 +50,7 @@ from loopwright.experiment.runs.ending import (
 from loopwright.experiment.runs.ending_signals import ending_on_signals
 from loopwright.hooks import Callback
 from loopwright.loop import TrainingLoop
-from loopwright.records import read_summary
+from loopwright.records import read_environment, read_summary
 from loopwright.run_lock import hold
 from loopwright.trainer import Trainer
 
@@ -152,7 +148,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
         writer.write_data(facts_of(data), data.encoding)
         started = [] if request.resume_from is not None else origins(settings)
         if started:
-            writer.write_origins(origin_digests(started))
+            writer.write_origins(described(started))
         if isinstance(trainer.loop, TrainingLoop):
             outcome = _fit(trainer, request, settings, started, data)
         else:
@@ -175,7 +171,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
             weights_sha256=trainer.weights_digest(),
         )
     directory, commands = next_commands(request, outcome.state, trainer.plan, outcome.continue_with)
-    draw(request, commands)
+    draw(request, commands, outcome.rows)
     if not request.is_quiet:
         print_rows(outcome.rows)
         tell(closing_text(f"Done: {outcome.did}.", outcome.metrics, outcome.best, directory, commands))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from loopwright.errors import SaveError
+from loopwright.records import steps_in
 from loopwright.run_lock import hold
 
 _KEPT = ("config.yaml", "plan.txt")  # files that are written before the sweep begins
@@ -50,3 +51,14 @@ def set_aside(directory: Path) -> Path:
     except OSError as error:
         raise SaveError(f"{directory}: cannot be set aside: {error.strerror or error}") from error
     return place
+
+
+def set_aside_unsaved(directory: Path) -> None:
+    """If an earlier attempt at a job has saved no checkpoint, rename its directory, and make a new one.
+
+    Raises:
+        CheckpointError: if a process uses the directory.
+        SaveError: if the directory cannot be renamed, or a file cannot be copied.
+    """
+    if has_begun(directory) and not steps_in(directory):
+        set_aside(directory)

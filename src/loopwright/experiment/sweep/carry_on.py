@@ -1,7 +1,11 @@
-"""`carry_on`: runs all jobs of a sweep that are left, shows them, and writes the tables."""
+"""`carry_on`: runs all jobs of a sweep that are left, shows them, and writes the tables.
+
+If each job has a process of its own on the CPU, this process does not import torch.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -9,21 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loopwright.device import count_devices, deterministic_workspace
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.console.command_line import shell_line, words_on
 from loopwright.experiment.console.messages import complain, output_width, tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.jobs.workspace import deterministic_workspace
 from loopwright.experiment.sweep.index import JobEntry, SweepIndex
-from loopwright.experiment.sweep.launchers import Inline, Launcher, Processes
+from loopwright.experiment.sweep.launchers import Launcher, Processes
 from loopwright.experiment.sweep.read_sweep import Sweep
 from loopwright.experiment.sweep.result_writer import ResultWriter
 from loopwright.experiment.sweep.runner import Runner
 from loopwright.experiment.sweep.screen.following import num_jobs_of
 from loopwright.experiment.sweep.screen.lines import head, logged_line
 from loopwright.experiment.sweep.screen.screen import Screen, is_same_output
-from loopwright.experiment.sweep.search.searching import Searching, make_search, pruning_watch
+from loopwright.experiment.sweep.search.pruning_watch import pruning_watch
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.slots import make_slots
 from loopwright.experiment.sweep.slurm import make_slurm
@@ -32,6 +36,7 @@ from loopwright.experiment.sweep.slurm_queue import open_slurm_ids
 from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.sweep_log import SweepLog
 from loopwright.experiment.sweep.tables.results_table import results_text
+from loopwright.experiment.sweep.with_torch import check_search, count_accelerators, make_inline, make_searching
 
 _CPU = "cpu"
 _KINDS = {"gpu": "cuda"}  # torch's names of kinds of devices
@@ -64,6 +69,8 @@ def carry_on(
     kind, threads, num_processes = _device_of(config)
     taken = open_slurm_ids(index)
     settings, launcher = _launcher(directory, sweep.settings, (kind, threads, num_processes), trust, taken)
+    if settings.launcher != "inline":
+        gc.enable()  # the command disables it for the time before a run in this process
     is_deterministic = _is_deterministic(index, config)
     with opened_store(directory, index) as store, deterministic_workspace(is_needed=is_deterministic):
         num_parallel = launcher.num_free
@@ -75,7 +82,7 @@ def carry_on(
         tell(beginning)
         log.write(beginning)
         with Screen(lambda: store.index, directory, stream=sys.stdout) as screen:
-            searching = Searching(store, sweep, trust, threads) if settings.is_search else None
+            searching = make_searching(store, sweep, trust, threads) if settings.is_search else None
             results = ResultWriter(store, threads, None if searching is None else searching.write_log)
 
             def say(message: str) -> None:
@@ -124,7 +131,7 @@ def check_runnable(sweep: Sweep, config: Mapping[str, Any], mode: str, trust: Tr
     """
     _launcher(Path(), sweep.settings, _device_of(config), trust, {})
     if sweep.settings.is_search:
-        make_search(sweep, mode)
+        check_search(sweep, mode)
 
 
 def _is_deterministic(index: SweepIndex, config: Mapping[str, Any]) -> bool:
@@ -156,14 +163,14 @@ def _launcher(
     if chosen == "slurm":
         return settings, make_slurm(directory, settings, threads, trust, taken)
     if chosen == "inline":
-        return settings, Inline(directory, trust)
+        return settings, make_inline(directory, trust)
     kind = _KINDS.get(kind, kind)
     slots = make_slots(
         kind,
         settings.devices,
         settings.jobs_per_device,
         settings.num_parallel,
-        num_visible=count_devices(kind) or 0,
+        num_visible=0 if kind == _CPU else count_accelerators(kind),
         num_cpu_slots=max(1, (os.cpu_count() or 1) // (threads * num_processes)),
         devices_per_job=num_processes,
     )

@@ -1,11 +1,12 @@
-"""Launchers, which start the jobs of a sweep: `Inline` in this process, `Processes` in a process each."""
+"""`Launcher`, which starts the jobs of a sweep, and `Processes`, which runs each job in a process of its own.
+
+This module imports no torch, because the runner of a sweep needs little memory without it.
+"""
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,23 @@ from typing import Protocol
 from loopwright.errors import CheckpointError, SaveError
 from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.gate.trust import Trust
-from loopwright.experiment.launch.job_process import JobProcess, process_tree, start_server, wait_for_end
-from loopwright.experiment.sweep.one_job import JobOutcome, process_words, run_sweep_job, set_aside_unsaved
+from loopwright.experiment.launch.job_process import JobProcess, process_tree, wait_for_end
+from loopwright.experiment.sweep.attempts import set_aside_unsaved
+from loopwright.experiment.sweep.job_files import process_words
 from loopwright.experiment.sweep.slots import Slot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutcome:
+    """How the process of a job ended.
+
+    Attributes:
+        exit_code: exit code of the job, or minus the number of the signal that killed its process.
+        error: why the job could not begin, on one line; None if it began. Then ``summary.json`` has the error.
+    """
+
+    exit_code: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,77 +98,6 @@ class Launcher(Protocol):
         ...
 
 
-class Inline:
-    """Runs each job in this process. `start` returns when the job has ended.
-
-    Args:
-        directory: directory of the sweep.
-        trust: packages that the user trusts.
-    """
-
-    def __init__(self, directory: Path, trust: Trust) -> None:
-        self._directory = directory
-        self._trust = trust
-        self._ended: list[EndedJob] = []
-        self._running: int | None = None
-
-    @property
-    def num_free(self) -> int:
-        """1, or 0 until `poll` has returned the last job."""
-        return 0 if self._ended else 1
-
-    def start(self, number: int) -> str:
-        """Run a job to its end."""
-        outcome = JobOutcome(exit_code=143, error="interrupted")
-        self._running = number
-        try:
-            outcome = run_sweep_job(self._directory, number, self._trust, is_quiet=True)
-        except (KeyboardInterrupt, SystemExit):  # a signal arrived just before or after the job
-            pass
-        finally:
-            self._running = None
-        self._ended.append(EndedJob(number=number, outcome=outcome))
-        gc.collect()  # reference cycles in callbacks may keep the objects of this job in memory
-        return f"pid {os.getpid()}"
-
-    def submit(self) -> Mapping[int, str]:
-        """Return nothing, because `start` has started the jobs."""
-        return {}
-
-    @property
-    def outlives_runner(self) -> bool:
-        """False."""
-        return False
-
-    def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
-        """Return the job that `start` has run. Without such a job, only wait."""
-        ended, self._ended = self._ended, []
-        if not ended:
-            time.sleep(timeout_seconds)
-        return ended
-
-    def stop(self, number: int) -> None:
-        """Send SIGTERM to this process, if the job runs. The run saves and ends."""
-        if self._running == number:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def kill(self, number: int) -> None:
-        """Do nothing, because the job runs in this process."""
-
-    def interrupt(self, received: signal.Signals) -> None:
-        """End the running job, which has not set its own signal handlers yet.
-
-        Raises:
-            KeyboardInterrupt, SystemExit: if a job runs.
-        """
-        if self._running is not None:
-            raise KeyboardInterrupt if received == signal.SIGINT else SystemExit(143)
-
-    def memory_bytes(self, number: int) -> int:
-        """Return 0."""
-        return 0
-
-
 class Processes:
     """Runs each job in a process of its own.
 
@@ -169,7 +113,6 @@ class Processes:
         self._free = list(slots)
         self._running: dict[int, tuple[JobProcess, Slot]] = {}
         self._not_started: list[EndedJob] = []
-        start_server()
 
     @property
     def num_free(self) -> int:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import traceback
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from loopwright.checkpoint import steps_in
 from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.messages import one_line_of
-from loopwright.experiment.gate.budget import MAX_CHARACTERS
 from loopwright.experiment.gate.masking import masking
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.changes import as_changes
@@ -24,23 +16,12 @@ from loopwright.experiment.jobs.recorded import read_recorded
 from loopwright.experiment.launch.resume_run import begin_run, resume_run
 from loopwright.experiment.rundir.run_log import log_only, run_log
 from loopwright.experiment.rundir.stop_file import STOP_FILE
-from loopwright.experiment.sweep.attempts import has_begun, set_aside
+from loopwright.experiment.sweep.attempts import set_aside_unsaved
 from loopwright.experiment.sweep.index import JobEntry, SweepIndex
 from loopwright.experiment.sweep.index_file import read_index
-from loopwright.records import read_record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobOutcome:
-    """How the process of a job ended.
-
-    Attributes:
-        exit_code: exit code of the job, or minus the number of the signal that killed its process.
-        error: why the job could not begin, on one line; None if it began. Then ``summary.json`` has the error.
-    """
-
-    exit_code: int
-    error: str | None = None
+from loopwright.experiment.sweep.job_files import check_digest, process_words, read_choices
+from loopwright.experiment.sweep.launchers import JobOutcome
+from loopwright.records import steps_in
 
 
 def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool) -> JobOutcome:
@@ -101,52 +82,7 @@ def _log_traceback(run_dir: Path, error: Exception, trust: Trust) -> None:
         log_only(f"failed: {''.join(traceback.format_exception(error)).rstrip()}")
 
 
-def set_aside_unsaved(directory: Path) -> None:
-    """If an earlier attempt at a job has saved no checkpoint, rename its directory, and make a new one.
-
-    Raises:
-        CheckpointError: if a process uses the directory.
-        SaveError: if the directory cannot be renamed, or a file cannot be copied.
-    """
-    if has_begun(directory) and not steps_in(directory):
-        set_aside(directory)
-
-
-def check_digest(directory: Path, job: JobEntry) -> None:
-    """Check that the configuration of a job is the one that the index names.
-
-    Raises:
-        CheckpointError: if ``config.yaml`` was changed or removed.
-    """
-    text = read_record(directory / "config.yaml", MAX_CHARACTERS)
-    if text is None:
-        raise CheckpointError(f"{directory}: expected a directory with the config.yaml of job {job.number}.")
-    if hashlib.sha256(text).hexdigest() != job.config_sha256:
-        problem = "was changed after the sweep began; restore it, or start a new sweep"
-        raise CheckpointError(f"{directory / 'config.yaml'}: {problem}.")
-
-
 def words_alone(index: SweepIndex, job: JobEntry) -> list[str]:
     """Return the words of a command line that runs only this job, in a directory of its own."""
     flags = [] if index.config_dir is None else [f"--config-dir={index.config_dir}"]
     return ["loopwright", *flags, *index.trust, *job.overrides]
-
-
-def process_words(flags: Sequence[str], sweep_dir: Path, number: int) -> list[str]:
-    """Return the words of a command line, without ``loopwright``, that carries out one job of the sweep.
-
-    Args:
-        flags: flags of the packages that the user trusts. The index is a file, so it cannot trust a package.
-        sweep_dir: directory of the sweep.
-        number: number of the job.
-    """
-    return [*flags, "sweep", "job", str(sweep_dir), str(number)]
-
-
-def read_choices(directory: Path) -> Any:
-    """Return the chosen option of each configuration group, from ``.hydra/hydra.yaml``."""
-    data = read_record(directory / ".hydra" / "hydra.yaml", MAX_CHARACTERS)
-    try:
-        return yaml.safe_load(data or b"")["hydra"]["runtime"]["choices"]
-    except (yaml.YAMLError, LookupError, TypeError, RecursionError):
-        return {}

@@ -1,4 +1,4 @@
-"""`read_sweep`: reads what a command line with ``-m`` asks for, without torch."""
+"""`read_settings` and `read_sweep`: read what a command line with ``-m`` asks for, without torch."""
 
 from __future__ import annotations
 
@@ -53,22 +53,36 @@ class Sweep:
         return len(self.jobs) if proposals is None else proposals * max(1, len(self.swept.seeds))
 
 
-def read_sweep(composer: Composer, overrides: Sequence[str]) -> Sweep:
-    """Read the settings, the factors and the first jobs of a sweep.
+def read_settings(composer: Composer, overrides: Sequence[str]) -> SweepSettings:
+    """Read the settings of a sweep.
 
     Raises:
-        SettingError: for a wrong setting of the sweep, an empty sweep, or an interval without a search.
+        SettingError: for a wrong setting of the sweep.
     """
     for word in overrides:
         key = word.partition("=")[0].lstrip("+~")
         for name, remedy in _HYDRA_SETTINGS.items():
             if key == name or key.startswith(f"{name}."):
                 raise SettingError(word, f": Loopwright runs the jobs itself; use {remedy}.")
-    own, words = sweep_words(overrides)
+    own, _ = sweep_words(overrides)
     for word in own:
         if word.startswith("~"):
             raise SettingError(word, ": a setting of the sweep cannot be removed; set a value instead.")
-    settings = read_sweep_settings(composer.sweep_settings(overrides))
+    return read_sweep_settings(composer.sweep_settings(overrides))
+
+
+def read_sweep(composer: Composer, overrides: Sequence[str], settings: SweepSettings) -> Sweep:
+    """Read the factors and the first jobs of a sweep.
+
+    Args:
+        composer: composer of the configuration.
+        overrides: all overrides as typed.
+        settings: settings of the sweep, from `read_settings`.
+
+    Raises:
+        SettingError: for an empty sweep, or an interval without a search.
+    """
+    _, words = sweep_words(overrides)
     swept = read_swept_line(words, settings.space, composer.loader)
     check_space(swept.factors, settings.search)
     if settings.is_search:

@@ -11,7 +11,7 @@ from loopwright.experiment.compose.overrides import parse_overrides
 from loopwright.experiment.console.help_text import config_groups
 from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.sweep.factors import plain_value
-from loopwright.experiment.sweep.one_job import read_choices
+from loopwright.experiment.sweep.job_files import read_choices
 from loopwright.experiment.sweep.page.sweep_page import sweep_page
 from loopwright.experiment.sweep.pictures.draw import draw_sweep
 from loopwright.experiment.sweep.store import SweepStore

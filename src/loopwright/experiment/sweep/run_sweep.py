@@ -15,6 +15,7 @@ from loopwright.experiment.console.messages import tell
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.check import check_each
 from loopwright.experiment.jobs.job import Job
+from loopwright.experiment.launch.supervised import Supervised
 from loopwright.experiment.rundir.directory import allocate, check_usable, use
 from loopwright.experiment.sweep.add_jobs import further_values, job_words
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
@@ -29,7 +30,9 @@ from loopwright.experiment.sweep.store import opened_store
 _DIRECTORY = "hydra.sweep.dir"
 
 
-def run_sweep(line: CommandLine, sweep: Sweep, jobs: list[Job], trust: Trust) -> int:
+def run_sweep(
+    line: CommandLine, sweep: Sweep, jobs: list[Job], trust: Trust, supervised: Supervised | None = None
+) -> int:
     """Check all jobs, write their directories, run them, and return the exit code.
 
     Args:
@@ -38,6 +41,8 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: list[Job], trust: Trust) ->
         jobs: composed jobs, which this function removes from the list to free their memory. Of a search, they are only
             checked.
         trust: packages that the user trusts.
+        supervised: connection to the process that runs the jobs. It receives the path of the directory, and this
+            process only writes the directory. None: this process also runs the jobs.
 
     Raises:
         SettingError: for wrong settings of any job, before the directory of the sweep is created.
@@ -65,6 +70,10 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: list[Job], trust: Trust) ->
         index = with_jobs(directory, index, sweep, checked, trust)
     if sweep.settings.launcher == "none":
         return _leave(directory, index, line.permissions)
+    if supervised is not None:
+        _write(directory, index)
+        supervised.tell(directory)
+        return 0
     del checked
     jobs.clear()  # the runner needs only the index
     return carry_on(directory, index, sweep, trust, first_config=first_config)
@@ -72,10 +81,16 @@ def run_sweep(line: CommandLine, sweep: Sweep, jobs: list[Job], trust: Trust) ->
 
 def _leave(directory: Path, index: SweepIndex, permissions: Sequence[str]) -> int:
     """Write the index of a sweep whose jobs another program starts, and print the command of a job."""
-    with opened_store(directory, replace(index, state="interrupted")):
-        words = ["loopwright", *permissions, "sweep", "job", str(directory), "0"]
-        tell(f"{len(index.jobs)} jobs were written to {directory}. To run job 0: {shell_line(words)}")
+    _write(directory, index)
+    words = ["loopwright", *permissions, "sweep", "job", str(directory), "0"]
+    tell(f"{len(index.jobs)} jobs were written to {directory}. To run job 0: {shell_line(words)}")
     return 0
+
+
+def _write(directory: Path, index: SweepIndex) -> None:
+    """Write the index of a sweep that this process does not run."""
+    with opened_store(directory, replace(index, state="interrupted")):
+        pass
 
 
 def _refuse_sweep(directory: Path, sweep: Sweep, permissions: Sequence[str]) -> None:

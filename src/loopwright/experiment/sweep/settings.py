@@ -141,6 +141,11 @@ class SweepSettings:
         return self.launcher == "process" or (self.launcher == "auto" and is_parallel)
 
     @property
+    def are_jobs_apart(self) -> bool:
+        """Whether this process can do without torch: no job runs in it, and it composes no job of a search."""
+        return self.uses_processes and not self.is_search
+
+    @property
     def is_search(self) -> bool:
         """Whether proposals are drawn from a space; otherwise, all values of a grid are run."""
         return self.search in ("random", "tpe")

@@ -24,9 +24,10 @@ from loopwright.errors import CheckpointError, SaveError, SettingError
 from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.launch.submitted_job import SubmittedJob
+from loopwright.experiment.sweep.attempts import set_aside_unsaved
 from loopwright.experiment.sweep.index import SweepIndex
-from loopwright.experiment.sweep.launchers import EndedJob
-from loopwright.experiment.sweep.one_job import JobOutcome, process_words, set_aside_unsaved
+from loopwright.experiment.sweep.job_files import process_words
+from loopwright.experiment.sweep.launchers import EndedJob, JobOutcome
 from loopwright.experiment.sweep.reconcile import ended_entry, reconciled_job
 from loopwright.experiment.sweep.settings import SweepSettings
 from loopwright.experiment.sweep.slurm_executor import (

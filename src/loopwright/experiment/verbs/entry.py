@@ -30,7 +30,7 @@ from loopwright.experiment.launch.supervisor import supervise
 from loopwright.experiment.rundir.find_run import find_run
 from loopwright.experiment.rundir.found_starts import with_found_starts
 from loopwright.experiment.sweep.find_sweep import find_sweep, refuse_sweep
-from loopwright.experiment.sweep.read_sweep import Sweep, read_sweep
+from loopwright.experiment.sweep.read_sweep import Sweep, read_settings, read_sweep
 from loopwright.run_lock import hold
 
 
@@ -50,10 +50,11 @@ def execute(line: CommandLine) -> int:
         return run_nothing(line.hydra_flags)
     if line.action == "run" and supervised is None:
         show_progress("loopwright: reading the configuration and importing torch …")
-    trust = read_trust(line.trust, Path.cwd(), line.allow_env)
+    is_quiet = supervised is not None  # the process that started this process has printed these lines
+    trust = read_trust(line.trust, Path.cwd(), line.allow_env, is_quiet=is_quiet)
     if line.directory is not None:
         return _execute_on_path(_with_found_run(line), trust, supervised)
-    line = with_config_dir(with_found_starts(line), Path.cwd())
+    line = with_config_dir(with_found_starts(line), Path.cwd(), is_quiet=is_quiet)
     try:
         return _execute_composed(line, trust, supervised)
     except SettingError as error:
@@ -66,8 +67,15 @@ def execute(line: CommandLine) -> int:
 def _execute_composed(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
     """Compose the configurations of the jobs, and carry out a command on them."""
     with composing(line.config_dir, trust.variables) as composer:
-        sweep = read_sweep(composer, line.overrides) if line.multirun else None
-        jobs = compose_jobs(composer, [list(line.overrides)] if sweep is None else sweep.jobs, trust)
+        settings = read_settings(composer, line.overrides) if line.multirun else None
+        is_apart = settings is not None and settings.are_jobs_apart and line.verb is None and supervised is None
+        if not is_apart:
+            sweep = None if settings is None else read_sweep(composer, line.overrides, settings)
+            jobs = compose_jobs(composer, [list(line.overrides)] if sweep is None else sweep.jobs, trust)
+    if is_apart:  # a child process composes the jobs
+        from loopwright.experiment.sweep.run_apart import run_apart
+
+        return run_apart(line, trust)
     if line.action in ("cfg", "info"):
         with keeping_references(trust.variables):
             return run_nothing([*line.hydra_flags, *line.config_dir_flag, *line.overrides])
@@ -77,11 +85,11 @@ def _execute_composed(line: CommandLine, trust: Trust, supervised: Supervised | 
     if sweep is not None:
         if max_restarts:
             raise refuse("max_restarts", max_restarts, "0 with -m", "the runs of a sweep are not restarted")
-        if sweep.settings.uses_processes:
+        if sweep.settings.uses_processes and supervised is None:
             start_server()  # imports torch in another process while this process imports it
         from loopwright.experiment.sweep.run_sweep import run_sweep
 
-        return run_sweep(line, sweep, jobs, trust)
+        return run_sweep(line, sweep, jobs, trust, supervised)
     if max_restarts and supervised is None:
         return supervise(line, max_restarts, may_begin_again=jobs[0].directory is None)
     from loopwright.experiment.launch.one_run import launch
@@ -161,9 +169,17 @@ def _execute_on_sweep(line: CommandLine, trust: Trust) -> int:
         from loopwright.experiment.verbs.sweep_show_verb import show_sweep
 
         return show_sweep(line)
-    if line.what in ("resume", "retry", "add") and os.path.isdir(str(line.directory)):
-        with hold(Path(str(line.directory))):
-            pass  # if another process runs the sweep, its error does not wait for the import of torch
+    if line.what == "job":
+        from loopwright.experiment.verbs.sweep_job_verb import run_job
+
+        return run_job(line, trust)
+    if line.what == "add":
+        if os.path.isdir(str(line.directory)):
+            with hold(Path(str(line.directory))):
+                pass  # if another process runs the sweep, its error does not wait for the import of torch
+        from loopwright.experiment.verbs.sweep_add_verb import add_jobs
+
+        return add_jobs(line, trust)
     from loopwright.experiment.verbs.sweep_verb import sweep
 
     return sweep(line, trust)

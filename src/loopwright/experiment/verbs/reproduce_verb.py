@@ -28,12 +28,7 @@ from loopwright.experiment.jobs.typed_lengths import settle_lengths
 from loopwright.experiment.launch.rank import directory_of_launch, joined
 from loopwright.experiment.launch.run_job import run_job, starts_processes
 from loopwright.experiment.rundir.directory import OUTPUTS, allocate, check_usable, use
-from loopwright.experiment.rundir.environment import (
-    comparable,
-    environment,
-    read_environment,
-    recorded_threads,
-)
+from loopwright.experiment.rundir.environment import environment, recorded_threads
 from loopwright.experiment.rundir.git_state import git_state
 from loopwright.experiment.rundir.origin import origin_digests, origins
 from loopwright.experiment.runs.ending import RunRequest
@@ -41,7 +36,8 @@ from loopwright.experiment.verify.found import count
 from loopwright.experiment.verify.history import history_notes
 from loopwright.experiment.verify.reproduction import compare, read_outcome
 from loopwright.loop import TrainingLoop
-from loopwright.records import read_record, read_summary
+from loopwright.records import comparable, read_environment, read_record, read_summary
+from loopwright.records.origins import digests_of
 from loopwright.seeding import draw_seed
 
 _MAX_DIFF_BYTES = 1 << 30
@@ -176,8 +172,8 @@ def _edits(directory: Path, summary: Mapping[str, Any]) -> list[str]:
 
 def _changed_origins(summary: Mapping[str, Any], job: Job, mask: Callable[[str], str]) -> list[str]:
     """Return a line for each checkpoint that was replaced after the recorded run started from it or validated it."""
-    before = summary.get("origins")
-    if not isinstance(before, dict) or not before:
+    before = digests_of(summary)
+    if not before:
         return []
     now = {mask(name): digest for name, digest in origin_digests(origins(job.settings)).items()}
     directory = started_in(summary) or Path()
@@ -198,7 +194,8 @@ def _changes_around(directory: Path, trust: Trust, num_threads: int) -> list[str
         return ["environment: not recorded"]
     git, diff = git_state(Path.cwd())
     here = json.loads(json.dumps(environment(num_threads, git, trust)))
-    return [*differences(*comparable(there, here)), *_source_changes(directory, diff)]
+    before, now = comparable([there, here])
+    return [*differences(before, now), *_source_changes(directory, diff)]
 
 
 def _other_means(directory: Path, job: Job) -> list[str]:

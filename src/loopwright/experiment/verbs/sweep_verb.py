@@ -1,27 +1,24 @@
-"""The commands ``loopwright sweep resume|retry|add|stop|job DIR``, which continue or end a sweep."""
+"""The commands ``loopwright sweep resume|retry|stop DIR``, which continue or end a sweep. They import no torch."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from loopwright.errors import SettingError, refuse
 from loopwright.experiment.console.command_line import CommandLine, shell_line, words_on
-from loopwright.experiment.console.messages import complain, output_width, tell
+from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options, split_options
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.recorded import read_recorded
-from loopwright.experiment.launch.agent import QUIET
 from loopwright.experiment.rundir.stop_file import INTERRUPT, write_stop_file
-from loopwright.experiment.sweep.add_jobs import added_index
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
 from loopwright.experiment.sweep.find_sweep import read_jobs, read_sweep_directory
 from loopwright.experiment.sweep.index import LEFT, JobEntry, SweepIndex, state_of
 from loopwright.experiment.sweep.index_file import read_index
-from loopwright.experiment.sweep.one_job import check_digest, run_sweep_job
+from loopwright.experiment.sweep.job_files import check_digest
 from loopwright.experiment.sweep.read_sweep import changed_settings, recorded_sweep
 from loopwright.experiment.sweep.reconcile import has_checkpoint, reconciled
 from loopwright.experiment.sweep.requests import StopRequest, write_request
@@ -45,18 +42,24 @@ def sweep(line: CommandLine, trust: Trust) -> int:
     """
     assert line.directory is not None
     directory = read_sweep_directory(line.directory)
-    if line.what == "job":
-        return _run_job(directory, line.overrides, trust)
     if line.what == "stop":
         return _stop(directory, line.overrides)
     with hold(directory):
-        _check_trust(read_index(directory), trust)
-        index = settled(directory, reconciled(directory, read_index(directory)))
+        index = read_trusted_index(directory, trust)
         if line.what == "resume":
             return _resume(directory, index, line.overrides, trust)
-        if line.what == "retry":
-            return _retry(directory, index, line.overrides, trust)
-        return _add(directory, index, line.overrides, trust)
+        return _retry(directory, index, line.overrides, trust)
+
+
+def read_trusted_index(directory: Path, trust: Trust) -> SweepIndex:
+    """Return the index of a sweep, with the states that the run directories and Slurm show.
+
+    Raises:
+        SettingError: if a flag with which the sweep was started is missing.
+        CheckpointError: if the index cannot be used.
+    """
+    _check_trust(read_index(directory), trust)
+    return settled(directory, reconciled(directory, read_index(directory)))
 
 
 def _check_trust(index: SweepIndex, trust: Trust) -> None:
@@ -72,14 +75,15 @@ def _check_trust(index: SweepIndex, trust: Trust) -> None:
         raise SettingError(flag, f": the sweep was started with {missing[0]}; {remedy}.")
 
 
-def _split(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_settings(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides that are settings of the sweep, and the other overrides."""
     settings = [word for word in overrides if word.startswith("sweep.")]
     return settings, [word for word in overrides if word not in settings]
 
 
 def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Trust) -> int:
     """Run the jobs that are pending, interrupted or skipped."""
-    settings, others = _split(overrides)
+    settings, others = split_settings(overrides)
     if others:
         problem = ": a job keeps its settings; sweep resume takes only settings of the sweep, such as"
         raise SettingError(others[0], f"{problem} sweep.num_parallel=2. For further values, use sweep add.")
@@ -101,7 +105,7 @@ def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust:
 
 def _retry(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Trust) -> int:
     """Run failed jobs again."""
-    settings, others = _split(overrides)
+    settings, others = split_settings(overrides)
     options = read_options(others, {"jobs": None, "from": None})
     if options["from"] not in (None, "start", "checkpoint"):
         raise refuse("from", options["from"], "start or checkpoint")
@@ -158,17 +162,6 @@ def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
     return replace(job, state="interrupted", error=None)
 
 
-def _add(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: Trust) -> int:
-    """Add the jobs with further values or seeds, and run them."""
-    settings, words = _split(overrides)
-    index = changed_settings(index, settings)
-    if index.jobs:
-        config = read_recorded(directory / index.jobs[0].directory)
-        check_runnable(recorded_sweep(index), config, index.objective.mode, trust)
-    index, added = added_index(directory, index, words, trust)
-    return carry_on(directory, index, recorded_sweep(index), trust, only=added)
-
-
 def _stop(directory: Path, overrides: Sequence[str]) -> int:
     """Ask the runner of a sweep to end jobs. Without a runner, ask Slurm, and leave a file for each other job."""
     options, rest = split_options(overrides, {"jobs": None})
@@ -203,14 +196,3 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
     else:
         tell("No job of this sweep is running.")
     return 0
-
-
-def _run_job(directory: Path, overrides: Sequence[str], trust: Trust) -> int:
-    """Carry out one job of a sweep in this process."""
-    number = read_options(overrides, {"number": None})["number"]
-    if number is None or not number.isdigit():
-        raise SettingError("sweep job", ": expected the number of a job, such as loopwright sweep job DIR 3.")
-    outcome = run_sweep_job(directory, int(number), trust, is_quiet=os.environ.get(QUIET) == "1")
-    if outcome.error is not None:
-        complain(outcome.error)
-    return outcome.exit_code

@@ -178,7 +178,7 @@ def _metric_columns(index: SweepIndex, members: Members, num_seeds: int) -> Iter
     yield Column(
         "objective",
         f"{objective}, mean ± s.d. of {num_seeds}" if num_seeds > 1 else objective,
-        lambda group: _objective_text(group, members[group.number], num_seeds),
+        lambda group: objective_text(group, members[group.number], num_seeds),
     )
     if any(best_value(job, objective) is not None for job in index.jobs):
         yield Column("best", "best", mean_of(lambda job: best_value(job, objective)))
@@ -196,7 +196,7 @@ def _comparison_column(
     return Column(
         "comparison",
         f"against {label if is_short else 'the baseline'}{', same seeds' if num_seeds > 1 else ''}",
-        lambda group: _comparison_text(compared[group.number], num_seeds) if group.number in compared else own_cell,
+        lambda group: comparison_text(compared[group.number], num_seeds) if group.number in compared else own_cell,
     )
 
 
@@ -211,7 +211,7 @@ def _mean(values: Iterable[Any]) -> float | None:
     return sum(value / len(finite) for value in finite) if finite else None  # the sum of the values may overflow
 
 
-def _objective_text(group: Group, jobs: Sequence[JobEntry], num_seeds: int) -> str:
+def objective_text(group: Group, jobs: Sequence[JobEntry], num_seeds: int) -> str:
     """Return the mean and the deviation of a group, or the states of its jobs if the group has no result."""
     if group.mean is None:
         counts = Counter(NO_VALUE if job.state == "done" else job.state for job in jobs)
@@ -222,7 +222,8 @@ def _objective_text(group: Group, jobs: Sequence[JobEntry], num_seeds: int) -> s
     return text if group.num_done == len(jobs) == num_seeds else f"{text} ({group.num_done} of {len(jobs)})"
 
 
-def _comparison_text(comparison: Comparison, num_seeds: int) -> str:
+def comparison_text(comparison: Comparison, num_seeds: int) -> str:
+    """Return the mean difference of a group from another group, and in how many pairs of jobs the group is better."""
     if comparison.mean is None:
         return ""
     text = measured_text(comparison.mean, comparison.deviation, has_sign=True)

@@ -1,0 +1,1 @@
+"""Comparisons of runs. This package imports no torch, Hydra or matplotlib."""
