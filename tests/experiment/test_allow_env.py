@@ -65,7 +65,8 @@ def check(answer: Answer, folder: Path) -> None:
 
 
 def test_the_value_is_used_but_neither_recorded_nor_printed(project: Path, cli: Cli) -> None:
-    assert cli(*WORDS, "hydra.run.dir=run") == Answer(2, "", MISSING)
+    refused = cli(*WORDS, "hydra.run.dir=run")
+    assert refused == Answer(2, "", f"{MISSING.rstrip()} Set by conf/model/mine.yaml:3.\n")
     assert not (project / "run").exists()
     answer = cli(*WORDS, *ALLOW, "hydra.run.dir=run", "scheduler=none")
     assert answer.code == 0, answer.err
