@@ -24,7 +24,7 @@ MAX_PARAMETERS = 12
 
 # Modules and packages directly under src/loopwright, by floor. A floor imports lower floors and, except for F2, itself.
 FLOORS: Sequence[frozenset[str]] = (
-    frozenset({"errors", "hooks", "loop", "plan", "records", "regular_files", "run_lock", "shipped"}),
+    frozenset({"errors", "hooks", "loop", "plan", "records", "regular_files", "run_lock", "shipped", "terminal_text"}),
     frozenset({"run_state", "protocols", "seeding", "precision", "batch_rows", "text_protocols", "sharded_tensors"}),
     frozenset({"device", "data", "models", "optim", "checkpoint", "loggers", "callbacks", "downstream"}),
     frozenset({"engine"}),
@@ -41,6 +41,7 @@ ROOMS: Sequence[frozenset[str]] = (
     frozenset({"gate"}),
     frozenset({"compose"}),
     frozenset({"jobs"}),
+    frozenset({"explain"}),
     frozenset({"rundir"}),
     frozenset({"runs"}),
     frozenset({"launch"}),
@@ -248,13 +249,15 @@ def long_signatures(module: Module) -> Iterator[str]:
             yield f"{module.name}:{function.lineno}: {function.name} has {num} parameters"
 
 
-# Verbs import torch, which takes seconds. So they are imported after the configuration has been composed. The runner of
-# a sweep imports torch only if it needs it.
+# Most verbs import torch, which takes seconds, so they are imported after the configuration has been composed. The
+# commands that only compose a configuration import nothing else. The runner of a sweep imports torch only if it needs
+# torch.
 IMPORTS_LATE = frozenset(
     {
         "loopwright.__main__",
         "loopwright.cli",
         "loopwright.experiment.sweep.with_torch",
+        "loopwright.experiment.verbs.composing_entry",
         "loopwright.experiment.verbs.entry",
     }
 )

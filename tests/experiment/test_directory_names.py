@@ -16,7 +16,7 @@ from command import Answer
 from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.command_line import read_command_line, shell_line, words_on
 from loopwright.experiment.console.messages import one_line
-from loopwright.loggers.lines import wrapped
+from loopwright.terminal_text import wrapped
 
 Cli = Callable[..., Answer]
 

@@ -47,7 +47,7 @@ def cwd(tmp_path: Path) -> Path:
 
 RUN = f"import sys\nfrom loopwright.cli import main\nsys.exit(main({small_run('loop.max_steps=1')!r}))\n"
 PYPLOT = (  # as torchmetrics and other packages import it
-    "from loopwright.cli import main\nassert main(['config']) == 0\n"
+    "from loopwright.cli import main\nassert main(['--cfg', 'job']) == 0\n"
     "import matplotlib.pyplot as plt\nplt.figure().text(0, 0, 'x')\nplt.savefig('x.png')\n"
 )
 

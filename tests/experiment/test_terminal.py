@@ -15,7 +15,7 @@ import yaml
 from command import Answer
 from loopwright.experiment.console.closing import closing_text
 from loopwright.experiment.console.messages import complain, tell, warnings_on_one_line
-from loopwright.loggers.lines import encodable
+from loopwright.terminal_text import encodable
 
 Cli = Callable[..., Answer]
 

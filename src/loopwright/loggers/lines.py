@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-import shutil
-import sys
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from loopwright.errors import printable
 from loopwright.hooks import AddsPlanNotes, RepeatsFirstBatch
-from loopwright.plan import Plan, describe, in_ascii
+from loopwright.plan import Plan, describe
 
-# One word of a shell command. Its characters may be quoted by $'…', '…' or "…", or escaped by a backslash.
-_SHELL_WORD = re.compile(r"""(?:\$'(?:\\.|[^'\\])*'|'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""")
 # Timings that are shown after the steps per second: name, factor and unit. Only the first logged timing of each group
 # is shown.
 _TIMINGS = (
@@ -24,7 +17,6 @@ _TIMINGS = (
     (("train/flops_utilisation_fraction", 100, "% of peak"), ("train/teraflops_per_second", 1, "TFLOP/s")),
     (("train/data_stall_fraction", 100, "% data wait"),),
 )
-_ROW = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # the label of a row, and the spaces before its text
 
 
 def plan_text(
@@ -127,62 +119,3 @@ def epoch_number(plan: Plan, steps_per_epoch: int | None, step: int) -> int:
     if steps_per_epoch is not None:
         return (step - plan.start_step) // steps_per_epoch + 1
     return plan.window(step).pass_index + 1
-
-
-def fitted(text: str) -> str:
-    """Wrap text to the width of the terminal. If standard output is not a terminal, return the text unchanged."""
-    return wrapped(text, shutil.get_terminal_size().columns) if sys.stdout.isatty() else text
-
-
-def wrapped(text: str, width: int) -> str:
-    """Break lines of more than ``width`` characters between words, and indent the continuation lines.
-
-    Words are never broken. In a row such as ``  saves   every step``, continuation lines begin below ``every``. A
-    loopwright command after a label gets its own line. Each broken line of a command ends with a backslash, so that the
-    command can be pasted into a shell.
-    """
-    return "\n".join(part for line in text.split("\n") for part in _wrap(line, width))
-
-
-def _wrap(line: str, width: int) -> list[str]:
-    if len(line) <= width:
-        return [line]
-    label, is_command, words = line.partition(": loopwright ")
-    if is_command:
-        return [f"{label}:", *_wrap_command(f"loopwright {words}", width)]
-    row = _ROW.match(line)
-    leading = len(line) - len(line.lstrip())
-    return _fill(line, width, indent=row.end() if row and row.end() <= width // 2 else leading + 2)
-
-
-def _wrap_command(command: str, width: int) -> list[str]:
-    """Break a shell command between its arguments."""
-    arguments = _SHELL_WORD.findall(command)
-    if " ".join(arguments) != command:  # the text is not a shell command
-        return [f"  {command}"]
-    lines = [f"  {arguments[0]}"]
-    for argument in arguments[1:]:
-        if len(lines[-1]) + len(argument) + 3 > width:  # 3: a space before the argument, and " \" after the argument
-            lines[-1] += " \\"
-            lines.append(f"    {argument}")
-        else:
-            lines[-1] += f" {argument}"
-    return lines
-
-
-def _fill(line: str, width: int, indent: int) -> list[str]:
-    return textwrap.wrap(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-
-
-def encodable(text: str, encoding: str | None) -> str:
-    """Replace the characters of ``text`` that ``encoding`` cannot represent by similar characters or escapes.
-
-    Control characters and characters that change the direction of text are also replaced by escapes, because ``text``
-    may contain words from untrusted files.
-    """
-    encoding, text = encoding or "utf-8", printable(text)
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        text = in_ascii(text).encode(encoding, "backslashreplace").decode(encoding)
-    return text

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from loopwright.loggers.lines import encodable
+from loopwright.terminal_text import encodable
 
 
 class View(Protocol):

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.errors import nearest, refuse, refuse_type
 from loopwright.hooks import Logger
-from loopwright.loggers.lines import encodable, fitted, metrics_text, plan_text, step_text
+from loopwright.loggers.lines import metrics_text, plan_text, step_text
 from loopwright.loggers.live_line import LiveLine, View
 from loopwright.loggers.views import FitView, ValidationView
 from loopwright.loop import TrainingLoop, ValidationLoop
+from loopwright.terminal_text import encodable, fitted
 
 if TYPE_CHECKING:
     from torch import nn

@@ -3,7 +3,7 @@
 from loopwright.plan.build import plan_fit
 from loopwright.plan.cadence import next_multiple
 from loopwright.plan.compare import ADDED_SETTINGS, plan_differences, plan_extensions, setting_change
-from loopwright.plan.curve import draw_curve, in_ascii
+from loopwright.plan.curve import draw_curve
 from loopwright.plan.describe import count_samples, describe, plan_json
 from loopwright.plan.epochs import EPOCHS, check_epochs, exact_epochs, read_epochs
 from loopwright.plan.lengths import longer_length, longer_setting
@@ -15,6 +15,7 @@ from loopwright.plan.save_intervals import check_interval, check_multiple
 from loopwright.plan.stages import Downstream, Save, Stage, Train, Validate
 from loopwright.plan.training_settings import TrainingSettings
 from loopwright.plan.validation import PlannedSet, eval_steps_note, mean_prefix, validation_batches
+from loopwright.terminal_text import in_ascii
 
 __all__ = [
     "ADDED_SETTINGS",

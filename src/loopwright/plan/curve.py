@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_BARS = "▁▂▃▄▅▆▇█"
-_PLAIN = str.maketrans(_BARS, "_.:-=+*#")
+from loopwright.terminal_text import BARS
 
 
 def draw_curve(values: Sequence[float], width: int = 48) -> str:
@@ -24,10 +23,5 @@ def draw_curve(values: Sequence[float], width: int = 48) -> str:
     heights = [max(values[i * len(values) // num : (i + 1) * len(values) // num]) for i in range(num)]
     highest = max(heights, default=0.0)
     if not highest > 0:
-        return _BARS[0] * num
-    return "".join(_BARS[max(0, min(7, int(height / highest * 8 + 0.5) - 1))] for height in heights)
-
-
-def in_ascii(text: str) -> str:
-    """Replace the bars of `draw_curve` by ASCII characters, for outputs that cannot encode the bars."""
-    return text.translate(_PLAIN)
+        return BARS[0] * num
+    return "".join(BARS[max(0, min(7, int(height / highest * 8 + 0.5) - 1))] for height in heights)

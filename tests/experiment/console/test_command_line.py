@@ -62,7 +62,7 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
     [
         (
             ["plna"],
-            "plna: no such command. Available: compare, config, export, import-weights, lineage, plan, predict, ",
+            "plna: no such command. Available: compare, config, explain, export, import-weights, lineage, plan, ",
         ),
         (["new", "NAME"], "new: no such command."),
         (["train"], "train: no such command; to train, give no command: loopwright, or loopwright loop.max_steps=500."),

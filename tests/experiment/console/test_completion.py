@@ -40,6 +40,12 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("loopwright show out", ["outputs/"], None),
         ("loopwright runs outputs/ li", ["limit="], None),
         ("loopwright plan model=c", [], "loopwright model=c"),
+        ("loopwright explain loop.eval_f", ["loop.eval_frequency"], None),
+        ("loopwright explain hpar", ["hparams_search"], None),
+        ("loopwright explain callbacks.ema.w", ["callbacks.ema.warms_up"], None),
+        ("loopwright explain ckpt_", ["ckpt_path", "ckpt_paths"], None),
+        ("loopwright explain loop model=c", [], "loopwright model=c"),
+        ("loopwright config model=cnn orig", ["origins=true"], "loopwright model=cnn orig"),
     ],
 )
 def test_the_last_word_is_completed(line: str, own: list[str], for_hydra: str | None) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from hydra._internal import config_loader_impl
@@ -21,6 +24,42 @@ MAX_LOADS = 500
 _MAX_REASON = 200  # maximum number of characters of Hydra's or YAML's error message in a `SettingError`
 
 
+class LoadedFiles:
+    """Files that Hydra has loaded in several compositions, by the paths of all sources and by the path of the file.
+
+    The values in a loaded file are not reliable, because Hydra's result shares objects with the loaded files, and
+    overrides change these objects. Only the defaults lists and the packages of the files may be read again.
+    """
+
+    def __init__(self) -> None:
+        self.may_be_read = False
+        self._results: dict[tuple[tuple[str, ...], str], ConfigResult | None] = {}
+
+    def get(self, sources: Sequence[ConfigSource], config_path: str) -> ConfigResult | None:
+        """Return a loaded file. Return None if the file must be loaded."""
+        return self._results.get(_place(sources, config_path)) if self.may_be_read else None
+
+    def add(self, sources: Sequence[ConfigSource], config_path: str, result: ConfigResult | None) -> None:
+        """Add a loaded file."""
+        self._results[_place(sources, config_path)] = result
+
+    @contextmanager
+    def read_again(self) -> Iterator[None]:
+        """While the context is open, let Hydra read the loaded files, to compute a defaults list but not to compose."""
+        self.may_be_read = True
+        try:
+            yield
+        finally:
+            self.may_be_read = False
+
+
+def _place(sources: Sequence[ConfigSource], config_path: str) -> tuple[tuple[str, ...], str]:
+    return tuple(source.path for source in sources), config_path
+
+
+_LOADED: ContextVar[LoadedFiles | None] = ContextVar("loaded", default=None)
+
+
 class CheckedRepository(CachingConfigRepository):
     """Hydra's repository of configuration files for one composition, with a check before a file is loaded.
 
@@ -31,6 +70,8 @@ class CheckedRepository(CachingConfigRepository):
     replace the source for ``file://``, with which Hydra reads the shipped files and ``--config-dir``. A check before
     the composition would need a second implementation of defaults lists. A check after the composition would be too
     late, because Hydra would have loaded the files.
+
+    Inside `keeping_files`, the loaded files are added to a `LoadedFiles`.
     """
 
     _num_loads = 0
@@ -46,13 +87,19 @@ class CheckedRepository(CachingConfigRepository):
         if self._num_loads > MAX_LOADS:
             problem = f": expected defaults lists that load at most {MAX_LOADS:,} files in all."
             raise SettingError(config_path, problem)
-        if f"config_path={config_path}" not in self.cache:
+        is_new, loaded = f"config_path={config_path}" not in self.cache, _LOADED.get()
+        if is_new and loaded is not None and (known := loaded.get(self.get_sources(), config_path)) is not None:
+            return known
+        if is_new:
             self._check(config_path)
         try:
-            return super().load_config(config_path)
+            result = super().load_config(config_path)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             problem = f": cannot be loaded ({on_one_line(f'{type(error).__name__}: {error}', _MAX_REASON)})."
             raise SettingError(config_path, problem) from error
+        if is_new and loaded is not None:
+            loaded.add(self.get_sources(), config_path, result)
+        return result
 
     def _check(self, config_path: str) -> None:
         if os.path.isabs(config_path) or os.pardir in config_path.split("/"):
@@ -81,3 +128,14 @@ def check_loaded_files() -> None:
     """Make Hydra use `CheckedRepository` in this process. A second call has no effect."""
     assert hasattr(config_loader_impl, "CachingConfigRepository"), "another version of Hydra loads files elsewhere"
     config_loader_impl.CachingConfigRepository = CheckedRepository
+
+
+@contextmanager
+def keeping_files() -> Iterator[LoadedFiles]:
+    """While the context is open, keep the files that Hydra loads."""
+    loaded = LoadedFiles()
+    token = _LOADED.set(loaded)
+    try:
+        yield loaded
+    finally:
+        _LOADED.reset(token)

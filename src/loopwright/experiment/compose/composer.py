@@ -6,6 +6,7 @@ Loopwright composes every configuration with this class, and runs jobs without H
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from loopwright.errors import SettingError
-from loopwright.experiment.compose.checked_files import check_loaded_files
+from loopwright.experiment.compose.checked_files import LoadedFiles, check_loaded_files, keeping_files
 from loopwright.experiment.compose.composed import (
     Composed,
     check_sets_only_sweep,
@@ -31,7 +32,7 @@ from loopwright.experiment.compose.composed import (
     take_sweep,
     task_of,
 )
-from loopwright.experiment.compose.composition_errors import composition_error
+from loopwright.experiment.compose.composition_errors import composition_error, other_options, unknown_key
 from loopwright.experiment.compose.overrides import (
     SEARCH,
     first_options,
@@ -50,6 +51,7 @@ CONFIG_NAME = "config"
 
 # Without `version_base`, Hydra 1.3 behaves like older versions. Hydra 1.4 ignores `version_base` and warns about it.
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+_PLAIN_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*=")
 _KEPT = 64  # number of results of `Composer.unresolved` that are kept
 
 
@@ -58,13 +60,14 @@ class Composer:
 
     Args:
         config_dir: value of ``--config-dir``; None: only shipped files are read.
+        loaded: files that Hydra has loaded for this composer.
         allowed: names of environment variables that the user allows configurations to read.
     """
 
-    def __init__(self, config_dir: Path | None, allowed: Sequence[str] = ()) -> None:
-        self._config_dir = config_dir
+    def __init__(self, config_dir: Path | None, loaded: LoadedFiles, allowed: Sequence[str] = ()) -> None:
+        self._config_dir, self._loaded = config_dir, loaded
         self.allowed = allowed
-        self._directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
+        self.directories = [conf_dir(), *([] if config_dir is None else [config_dir])]
         self._search_path = [] if config_dir is None else [f"hydra.searchpath=[{in_quotes(f'file://{config_dir}')}]"]
         self._own_settings: dict[tuple[str, ...], dict[str, str]] = {}  # results of `set_in_own_files`
         self._unresolved: dict[tuple[str, ...], Mapping[str, Any] | None] = {}  # results of `unresolved`
@@ -72,7 +75,7 @@ class Composer:
     @property
     def groups(self) -> Mapping[str, Sequence[str]]:
         """Names of the options of each configuration group, and of Hydra's launcher and sweeper groups."""
-        return config_groups(self._directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
+        return config_groups(self.directories) | {"hydra/launcher": ["basic"], "hydra/sweeper": ["basic"]}
 
     @property
     def loader(self) -> ConfigLoader | None:
@@ -112,14 +115,20 @@ class Composer:
             make_source=lambda: whole,
         )
 
-    def compose_whole(self, overrides: Sequence[str]) -> DictConfig:
+    def compose_whole(self, overrides: Sequence[str], *, allows_sweep: bool = False) -> DictConfig:
         """Return the configuration of one job as Hydra composes it, with its nodes ``hydra`` and ``sweep``.
 
+        Args:
+            overrides: overrides of the job.
+            allows_sweep: whether the overrides may set values of ``sweep``.
+
         Raises:
-            SettingError: for wrong overrides, for settings of a sweep, and for an error in a configuration file.
+            SettingError: for wrong overrides, for settings of a sweep if they are not allowed, and for an error in a
+                configuration file.
         """
         parse_overrides(overrides)
-        refuse_sweep_words(overrides)
+        if not allows_sweep:
+            refuse_sweep_words(overrides)
         return self._compose_checked(overrides)
 
     def sweep_settings(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -180,9 +189,7 @@ class Composer:
         self, config_dir: Path, overrides: Sequence[str], section: str, names: Sequence[str]
     ) -> dict[str, str]:
         found: dict[str, str] = {}
-        loader = GlobalHydra.instance().config_loader()
-        used = loader.compute_defaults_list(CONFIG_NAME, [*self._search_path, *overrides], RunMode.RUN)
-        for default in used.defaults:
+        for default in self.defaults_list(overrides).defaults:
             name = f"{str(default.config_path).removesuffix('.yaml')}.yaml"
             if default.package not in (None, "", section) or not (config_dir / name).is_file():
                 continue
@@ -192,6 +199,12 @@ class Composer:
             if isinstance(content, dict):
                 found.update({key: name for key in names if content.get(key) is not None})
         return found
+
+    def defaults_list(self, overrides: Sequence[str]) -> Any:
+        """Return Hydra's defaults list: the files of a composition, and the overrides that choose no option."""
+        loader = GlobalHydra.instance().config_loader()
+        with self._loaded.read_again():
+            return loader.compute_defaults_list(CONFIG_NAME, [*self._search_path, *overrides], RunMode.RUN)
 
     def unresolved(self, group_overrides: Sequence[str]) -> Mapping[str, Any] | None:
         """Compose a configuration with only ``group_overrides``, without resolving its interpolations.
@@ -208,9 +221,30 @@ class Composer:
             self._unresolved[known] = self._compose_unresolved(group_overrides)
         return self._unresolved[known]
 
+    def hint(self, key: str, overrides: Sequence[str], config: Mapping[str, Any]) -> str:
+        """Return a hint for a key that a configuration lacks: the options that have it, or the most similar key.
+
+        Args:
+            key: path of a setting.
+            overrides: overrides from which the configuration was composed.
+            config: composed configuration.
+        """
+        groups = self.groups
+        chosen = [word for word in overrides if override_key(word) in groups]
+        return other_options(key, groups, chosen, self._contents_of) or unknown_key(key, config, groups)
+
     def pristine(self) -> dict[str, Any]:
         """Return the ``hydra`` node that Hydra composes from only the shipped files."""
         return self.hydra_part(compose(CONFIG_NAME, return_hydra_config=True))
+
+    def may_change_hydra(self, overrides: Sequence[str]) -> bool:
+        """Return whether the ``hydra`` node of a composition may differ from the result of `pristine`.
+
+        The shipped files other than the root configuration set no value in this node. Therefore, the result is False if
+        only shipped files are read and every override has a plain key outside the node.
+        """
+        top_keys = [override_key(word).partition(".")[0] for word in overrides if _PLAIN_KEY.match(word)]
+        return self._config_dir is not None or len(top_keys) < len(overrides) or "hydra" in top_keys
 
     def hydra_part(self, whole: DictConfig) -> dict[str, Any]:
         """Return the ``hydra`` node of a configuration as nested dicts, without what this class added to it."""
@@ -238,7 +272,7 @@ class Composer:
     def _contents_of(self, group: str) -> dict[str, dict[str, Any]]:
         """Return the content of the file of each option in a group. Omit files that contain no valid mapping."""
         contents = {}
-        for directory in self._directories:
+        for directory in self.directories:
             for file in sorted((directory / group).glob("*.yaml")):
                 try:
                     with yaml_errors(file):
@@ -277,8 +311,8 @@ def composing(config_dir: str | None, allowed: Sequence[str] = ()) -> Iterator[C
         _check_names(directory)
     lock_resolvers(allowed)
     check_loaded_files()
-    with initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
-        yield Composer(directory, allowed)
+    with keeping_files() as loaded, initialize_config_dir(str(conf_dir()), job_name="loopwright", **VERSION_BASE):
+        yield Composer(directory, loaded, allowed)
 
 
 def _check_names(directory: Path) -> None:

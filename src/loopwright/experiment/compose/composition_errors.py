@@ -153,7 +153,7 @@ def _value_problem(
         return f"{line}: {key} exists already; write it without the plus." if exists else None
     if exists:
         return None
-    hint = _other_options(key, groups, chosen, contents_of)
+    hint = other_options(key, groups, chosen, contents_of)
     if not hint:
         hint = unknown_key(key, known, groups) + ("" if override.is_delete() else _as_argument(key, known))
     return f"{line}: {'no such key to remove' if override.is_delete() else 'no such key'}.{hint}"
@@ -171,7 +171,7 @@ def _as_argument(key: str, known: Mapping[str, Any]) -> str:
     return f" To pass an argument {name} to {target.rpartition('.')[2]}, type +{key}=…."
 
 
-def _other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of: Contents) -> str:
+def other_options(key: str, groups: Groups, chosen: Sequence[str], contents_of: Contents) -> str:
     """Return a hint that names the options of a group that have ``key``, or "" if no option has the key.
 
     Args:

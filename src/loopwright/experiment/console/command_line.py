@@ -1,8 +1,7 @@
 """Functions that parse the words after ``loopwright``: a command, overrides and flags.
 
 Abbreviated flags are refused, and Hydra receives the full names of its flags. Hydra therefore receives only words that
-this module has parsed. This module imports only the standard library and `loopwright.errors`, because ``--help`` must
-not import torch.
+this module has parsed. This module imports neither torch nor Hydra, because ``--help`` must not import torch.
 """
 
 from __future__ import annotations
@@ -15,15 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Literal
 
 from loopwright.errors import SettingError, did_you_mean, refuse
+from loopwright.experiment.console.flag_parser import flag_parser
 from loopwright.experiment.console.reading_verbs import READING_VERBS, split_reading_words
 
 VERBS = {
     "plan": "print the steps of a run without training; with -m, a table of the jobs",
     "verify": "verify WHAT: compare two short runs, such as verify resume or verify ranks",
-    "config": "print the composed and resolved configuration",
+    "config": "print the composed and resolved configuration; with origins=true, what sets each value",
+    "explain": "explain KEY: print the meaning, the type, the default and the origin of a setting",
     "resume": "resume DIR: continue an interrupted run; with loop.max_steps=N, train to step N",
     "validate": "validate DIR: validate the newest checkpoint of a run with its recorded configuration",
     "predict": "predict DIR: write predictions to a CSV file, for new data with data.path=new.csv; option: output=FILE",
@@ -33,6 +34,8 @@ VERBS = {
     "import-weights": "import-weights FILE: convert a torch.save file for init_from; options: output=DIR, key=NAME",
     **{verb: known.meaning for verb, known in READING_VERBS.items()},
 }
+
+COMPOSING_VERBS = ("config", "explain")  # commands that only compose a configuration; they import no torch
 
 SWEEP_VERBS = ("show", "resume", "retry", "add", "stop", "job")
 
@@ -57,11 +60,6 @@ FLAGS = (
 
 Action = Literal["run", "help", "version", "hydra_help", "completion", "cfg", "info"]
 
-_REFUSED = {
-    "--experimental-rerun": "this flag would run code from a pickle file; use loopwright validate DIR",
-    "--config-name": "the root configuration is fixed; choose options with group=option",
-    "--config-path": "the root configuration is fixed; add a directory of your own with --config-dir DIR",
-}
 _TRAINS = "to train, give no command: loopwright, or loopwright loop.max_steps=500"
 _NOT_VERBS = {
     **dict.fromkeys(("fit", "run", "start", "train"), _TRAINS),
@@ -86,8 +84,8 @@ class CommandLine:
         verb: command such as ``plan``; None if no command is given.
         directory: path of the run directory or file of a command such as ``resume``; None for other commands.
         directories: directories of a command that only reads, such as ``show``, as typed.
-        what: property that ``verify`` checks, such as ``resume``, or what ``sweep`` does, such as ``show``; None for
-            other commands.
+        what: property that ``verify`` checks, such as ``resume``, what ``sweep`` does, such as ``show``, or the setting
+            that ``explain`` explains; None for other commands.
         overrides: overrides in Hydra's grammar, such as ``key=value``. If the command only reads, its options.
         trust: values of ``--trust``.
         allow_env: values of ``--allow-env``.
@@ -138,7 +136,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
             combined. ``--experimental-rerun``, ``--config-name``, ``--config-path`` and ``hydra.searchpath`` are always
             refused.
     """
-    flags = _parser().parse_intermixed_args(list(words))
+    flags = flag_parser().parse_intermixed_args(list(words))
     action = _action(flags)
     verb, directory, what, overrides = None, None, None, list(flags.overrides)
     directories: tuple[str, ...] = ()
@@ -157,9 +155,12 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
                 overrides = [f"number={word}" for word in overrides[:1]] + overrides[1:]
         if verb == "verify" and action == "run":
             what = _take_what(overrides)
+        if verb == "explain" and action == "run":
+            what = _take_key(overrides)
     if verb is not None and action not in ("run", "help", "version"):
         raise SettingError(f"--{action.replace('_', '-')}", f": cannot be used with the command {verb}.")
-    if flags.multirun and (action in ("cfg", "info") or verb in ("config", "verify", *WITH_PATH, *READING_VERBS)):
+    without_sweep = (*COMPOSING_VERBS, "verify", *WITH_PATH, *READING_VERBS)
+    if flags.multirun and (action in ("cfg", "info") or verb in without_sweep):
         raise SettingError("--multirun", f": cannot be used with {verb or '--' + action}.")
     if action == "completion" and not any(re.fullmatch(r"(install|uninstall|query)=\w+", word) for word in overrides):
         raise SettingError("--shell-completion", ": expected install=SHELL, uninstall=SHELL or query=SHELL.")
@@ -276,6 +277,18 @@ def _take_what(words: list[str]) -> str:
     return what
 
 
+def _take_key(words: list[str]) -> str:
+    """Remove the key after ``explain`` from the list, and return it."""
+    if not words:
+        example = "use loopwright explain loop.eval_frequency, or loopwright explain model"
+        raise SettingError("explain", f": expected a setting; {example}.")
+    key, is_override, _ = words[0].partition("=")
+    if is_override or words[0].startswith(("+", "~")):
+        name = key.lstrip("+~") or "KEY"
+        raise SettingError(words[0], f": expected a setting; use loopwright explain {shell_line([name, *words])}.")
+    return words.pop(0)
+
+
 def _check_split_list(words: Sequence[str]) -> None:
     """Refuse a list or mapping that the shell has split at a space. The message contains the quoted override."""
     for index, word in enumerate(words):
@@ -305,52 +318,6 @@ def _is_path(word: str) -> bool:
     """Return whether a word is an existing path, or an existing directory followed by ``/best`` or ``/last``."""
     head, _, name = word.rpartition("/")
     return os.path.lexists(word) or (name in ("best", "last") and os.path.isdir(head))
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises a `SettingError` for an invalid command line."""
-
-    def error(self, message: str) -> NoReturn:
-        unknown = re.fullmatch(r"unrecognized arguments: (\S+).*", message, flags=re.DOTALL)
-        if unknown:
-            flag = unknown[1].split("=")[0]
-            known = [name for name in self._option_string_actions if name.startswith("--") and name not in _REFUSED]
-            setting = flag.lstrip("-").replace("-", "_")
-            others = f" A setting is typed as {setting}=VALUE, without dashes. See loopwright --help."
-            raise SettingError(flag, f": no such flag.{did_you_mean(flag, known) or others}")
-        raise SettingError("command line", f": {message}.")
-
-
-class _Refuse(argparse.Action):
-    """The argparse action of flags in `_REFUSED`. It raises a `SettingError`."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
-    ) -> None:
-        raise SettingError(self.option_strings[0], f": refused; {_REFUSED[self.option_strings[0]]}.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="loopwright", add_help=False, allow_abbrev=False)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--help", "-h", action="store_true")
-    parser.add_argument("--version", action="store_true")
-    parser.add_argument("--trust", action="append", default=[], metavar="NAME")
-    parser.add_argument("--allow-env", action="append", default=[], metavar="NAME")
-    parser.add_argument("--multirun", "-m", action="store_true")
-    parser.add_argument("--run", "-r", action="store_true")
-    parser.add_argument("--config-dir", "-cd", metavar="DIR")
-    parser.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
-    parser.add_argument("--resolve", action="store_true")
-    parser.add_argument("--package", "-p", metavar="PACKAGE")
-    parser.add_argument("--info", "-i", nargs="?", const="all",
-                        choices=["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"])  # fmt: skip
-    parser.add_argument("--shell-completion", "-sc", action="store_true")
-    parser.add_argument("--hydra-help", action="store_true")
-    parser.add_argument("--experimental-rerun", action=_Refuse, nargs="?")
-    parser.add_argument("--config-name", "-cn", action=_Refuse, nargs="?")
-    parser.add_argument("--config-path", "-cp", action=_Refuse, nargs="?")
-    return parser
 
 
 def command_on(verb: str, directory: Path, permissions: Sequence[str] = (), *overrides: str) -> str:

@@ -46,7 +46,8 @@ _VERB_USAGE = {
     "sweep": f"[sweep.KEY=VALUE …] [jobs=3,7] [from=start|checkpoint] [sort=KEY] [format=csv] [watch=true] {_GRANTS}",
     "verify": f"[OVERRIDE …] [--config-dir DIR] {_GRANTS}",
     "plan": f"[OVERRIDE …] [-m] [--config-dir DIR] {_GRANTS}",
-    "config": f"[OVERRIDE …] [--config-dir DIR] {_GRANTS}",
+    "config": f"[OVERRIDE …] [origins=true] [format=json|csv|md] [--config-dir DIR] {_GRANTS}",
+    "explain": f"[OVERRIDE …] [format=json] [--config-dir DIR] {_GRANTS}",
 }
 
 _ABOUT_DIR = (
@@ -88,8 +89,8 @@ def verb_help(verb: str) -> str:
         return (
             f"loopwright {verb} {known.arguments}\n\n  {meaning}\n{where}\nAll commands and flags: loopwright --help\n"
         )
-    argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else " WHAT" if verb == "verify" else ""
-    argument = " WHAT DIR" if verb == "sweep" else argument
+    argument = f" {WITH_PATH[verb]}" if verb in WITH_PATH else ""
+    argument = {"verify": " WHAT", "explain": " KEY", "sweep": " WHAT DIR"}.get(verb, argument)
     meaning = VERBS[verb].removeprefix(f"{verb}{argument}: ")
     where = f"  {_ABOUT_DIR}\n" if argument == " DIR" else ""
     usage = f"loopwright {verb}{argument} {_VERB_USAGE[verb]}"

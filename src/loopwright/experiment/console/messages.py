@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from loopwright.errors import text_of
-from loopwright.loggers.lines import encodable, fitted
+from loopwright.terminal_text import encodable, fitted
 
 _FILE_COLUMNS = 120
 _MAX_CHARACTERS = 10_000  # maximum length of a line of `complain`; an untrusted file can cause longer messages

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
@@ -178,6 +177,8 @@ def _is_installed_from(cwd: Path, project: str) -> bool:
     An installer records the directory in the file ``direct_url.json`` of the installed package. A ``pyproject.toml``
     can contain the name ``torch``, but it cannot change this file of the installed torch.
     """
+    from importlib.metadata import distributions  # imported here because it slowly imports the package `email`
+
     found = next(iter(distributions(name=project, path=_paths_outside(cwd))), None)
     try:
         url = urlsplit(json.loads((found and found.read_text("direct_url.json")) or "{}")["url"])

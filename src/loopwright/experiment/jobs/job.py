@@ -27,6 +27,8 @@ from loopwright.experiment.jobs.changes import Changes, changes_of
 from loopwright.experiment.jobs.distinct_jobs import DistinctJobs, labels_of
 from loopwright.experiment.jobs.job_errors import JobErrors
 from loopwright.experiment.jobs.job_settings import (
+    FROM_DATA,
+    NAMING_GROUPS,
     JobSettings,
     check_names,
     check_sections,
@@ -36,19 +38,6 @@ from loopwright.experiment.jobs.job_settings import (
 from loopwright.experiment.jobs.metric_modes import settle_modes
 from loopwright.experiment.jobs.typed_lengths import LENGTHS, settle_lengths
 
-# Groups whose typed option becomes a word of the run's name, if all jobs of a sweep have this option.
-_NAMING_GROUPS = ("data", "model")
-# Settings of the shipped models that the data can determine.
-FROM_DATA = (
-    "in_features",
-    "in_channels",
-    "image_size",
-    "num_classes",
-    "num_targets",
-    "target_deviation",
-    "context_length",
-    "vocab_size",
-)
 CHOSEN = ("experiment", "model", "data")  # groups whose chosen options a run records
 MAX_JOBS = 10_000  # of a sweep
 _MOST_FAILURES = 20  # number of wrong jobs that Hydra composes; the jobs after them are not checked
@@ -114,10 +103,18 @@ class Job:
         return {**self.config, **self.located}
 
 
-def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust) -> list[Job]:
+def compose_jobs(
+    composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust, *, finds_changes: bool = True
+) -> list[Job]:
     """Compose each job, and carry out the checks that need no torch.
 
     The jobs share equal sections of their configurations, which therefore must not be changed in place.
+
+    Args:
+        composer: composer of the configurations.
+        jobs: overrides of each job.
+        trust: packages that the user trusts.
+        finds_changes: whether to compare each job with its experiment. Otherwise, `Job.changes` is empty.
 
     Raises:
         SettingError: for wrong settings. If there are several jobs, the message names the problems of all jobs, and the
@@ -126,9 +123,10 @@ def compose_jobs(composer: Composer, jobs: Sequence[Sequence[str]], trust: Trust
     """
     if len(jobs) > MAX_JOBS:
         raise SettingError("-m", f": expected at most {MAX_JOBS:,} jobs, given {len(jobs):,}.")
-    naming_groups = [group for group in _NAMING_GROUPS if len({_typed(group, overrides) for overrides in jobs}) == 1]
+    naming_groups = [group for group in NAMING_GROUPS if len({_typed(group, overrides) for overrides in jobs}) == 1]
     in_full = partial(composer.compose, naming_groups=naming_groups)
-    make = _JobMaker(composer, trust, sweep_composition(composer, in_full, jobs, naming_groups), in_full)
+    composition = sweep_composition(composer, in_full, jobs, naming_groups)
+    make = _JobMaker(composer, trust, composition, in_full, finds_changes=finds_changes)
     labels = labels_of(jobs)
     errors, distinct, made = JobErrors(), DistinctJobs(), []
     num_checked = 0
@@ -156,13 +154,17 @@ class _JobMaker:
         compose: function that composes the configuration of a job. If it raises an exception, or if the configuration
             is refused, ``in_full`` composes the configuration again.
         in_full: function with which Hydra composes the configuration of a job.
+        finds_changes: whether to compare each job with its experiment.
     """
 
-    def __init__(self, composer: Composer, trust: Trust, compose: Compose, in_full: Compose) -> None:
+    def __init__(
+        self, composer: Composer, trust: Trust, compose: Compose, in_full: Compose, *, finds_changes: bool
+    ) -> None:
+        self._finds_changes = finds_changes
         self.num_failures = 0  # number of jobs that were composed by ``in_full`` and refused
         self._composer, self._trust = composer, trust
         self._compose, self._in_full = compose, in_full
-        self._pristine = composer.pristine()
+        self._pristine: dict[str, Any] | None = None  # result of `Composer.pristine`, once it is needed
         self._known: dict[str, SettingError] = {}  # by messages of ``compose``: errors of ``in_full``
         self._hydra: object = None  # the last ``hydra`` node that was checked
 
@@ -190,7 +192,9 @@ class _JobMaker:
 
     def _make(self, composed: Composed, number: int, label: str) -> Job:
         if composed.hydra is not self._hydra:
-            check_hydra_tree(composed.hydra, self._pristine, composed.overrides)
+            if self._composer.may_change_hydra(composed.overrides):
+                self._pristine = self._pristine or self._composer.pristine()
+                check_hydra_tree(composed.hydra, self._pristine, composed.overrides)
             _check_verbose(composed.hydra["verbose"])
             self._hydra = composed.hydra
         job = _check_config(
@@ -206,7 +210,7 @@ class _JobMaker:
             choices=composed.hydra["runtime"]["choices"],
             find_own=partial(self._composer.set_in_own_files, composed.overrides, "loop", LENGTHS),
         )
-        changes = changes_of(self._composer, composed)
+        changes = changes_of(self._composer, composed) if self._finds_changes else {}
         return replace(job, chosen_in_model=_chosen_in_model(self._composer, composed), changes=changes)
 
 

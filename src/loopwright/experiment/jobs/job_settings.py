@@ -26,6 +26,20 @@ KEPT_NAMES = (
     "checkpoint.every_n_steps",
 )
 
+# Groups whose typed option becomes a word of the run's name, if all jobs of a sweep have this option.
+NAMING_GROUPS = ("data", "model")
+# Settings of the shipped models that the data can determine.
+FROM_DATA = (
+    "in_features",
+    "in_channels",
+    "image_size",
+    "num_classes",
+    "num_targets",
+    "target_deviation",
+    "context_length",
+    "vocab_size",
+)
+
 OVERFITS = "loopwright.callbacks.OverfitOneBatch"  # a callback whose micro-batch is not in checkpoints
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")

@@ -21,10 +21,10 @@ from loopwright.experiment.reading.comparison_text import (
 )
 from loopwright.experiment.reading.entry import Entry, run_entry
 from loopwright.experiment.reading.list_text import list_lines
-from loopwright.loggers.lines import wrapped
 from loopwright.records.comparison.metric_values import MetricValues
 from loopwright.records.comparison.run_comparison import RunComparison
 from loopwright.records.comparison.setup_differences import CONFIGURATION, NOT_SET, PACKAGES, SECTIONS, Difference
+from loopwright.terminal_text import wrapped
 
 _MAX_METRICS = 2  # further validation metrics, unless all are shown
 

@@ -10,7 +10,7 @@ from loopwright.experiment.reading.entry import origin_text
 from loopwright.experiment.reading.side_by_side import Row, Section, side_by_side
 from loopwright.experiment.reading.texts import ORIGIN_SETTINGS, UNKNOWN, number_text
 from loopwright.experiment.sweep.tables import cell_text
-from loopwright.loggers.lines import duration_text, wrapped
+from loopwright.loggers.lines import duration_text
 from loopwright.records import RunRecord
 from loopwright.records.comparison.metric_values import MetricValues
 from loopwright.records.comparison.run_comparison import RunComparison
@@ -23,6 +23,7 @@ from loopwright.records.comparison.setup_differences import (
     Difference,
     has_equal_values,
 )
+from loopwright.terminal_text import wrapped
 
 MAX_ROWS = 40  # rows of a section, unless all rows are requested
 MAX_NAMES = 5  # packages that are named in the line about packages

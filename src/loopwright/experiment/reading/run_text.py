@@ -10,7 +10,8 @@ from rich.cells import cell_len
 from loopwright.errors import on_one_line, printable
 from loopwright.experiment.reading.run_view import RunView, best_of
 from loopwright.experiment.reading.texts import changes_text, number_text, sparkline, when_text
-from loopwright.loggers.lines import duration_text, rate_text, wrapped
+from loopwright.loggers.lines import duration_text, rate_text
+from loopwright.terminal_text import wrapped
 
 _MAX_METRICS = 12
 _MAX_CHECKPOINTS = 6

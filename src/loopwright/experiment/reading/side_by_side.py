@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 
 from loopwright.errors import printable
-from loopwright.loggers.lines import wrapped
+from loopwright.terminal_text import wrapped
 
 _INDENT = "  "
 _GAP = "   "

@@ -20,7 +20,7 @@ from loopwright.experiment.launch.job_process import start_server
 from loopwright.experiment.sweep.carry_on import carry_on
 from loopwright.experiment.sweep.index_file import read_index
 from loopwright.experiment.sweep.read_sweep import recorded_sweep
-from loopwright.loggers.lines import encodable
+from loopwright.terminal_text import encodable
 
 
 def run_apart(line: CommandLine, trust: Trust) -> int:

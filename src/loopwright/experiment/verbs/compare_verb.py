@@ -8,12 +8,12 @@ from pathlib import Path
 
 from loopwright.errors import SettingError, on_one_line, refuse
 from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.list_files import FORMATS, formatted
 from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options
 from loopwright.experiment.reading.comparison_list import comparison_list
 from loopwright.experiment.reading.comparison_rows import FIELDS, run_rows
 from loopwright.experiment.reading.comparison_text import comparison_lines
-from loopwright.experiment.reading.list_files import FORMATS, formatted
 from loopwright.experiment.reading.sweep_comparison import (
     read_sweep_comparison,
     sweep_comparison_lines,

@@ -7,22 +7,18 @@ imported after all jobs have been composed. An error in an override is reported 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import yaml  # a dependency of omegaconf
-
-from loopwright.errors import printable, refuse
+from loopwright.errors import SettingError, refuse
 from loopwright.experiment.compose.checked_files import check_loaded_files
 from loopwright.experiment.compose.composer import composing
 from loopwright.experiment.compose.hydra_main import run_nothing
-from loopwright.experiment.compose.overrides import override_text
 from loopwright.experiment.console.command_line import WITH_PATH, CommandLine
 from loopwright.experiment.console.completion import completions
 from loopwright.experiment.console.messages import show_progress, tell
+from loopwright.experiment.explain.error_origin import with_origin
 from loopwright.experiment.gate.project_file import with_config_dir
 from loopwright.experiment.gate.resolvers import keeping_references, lock_resolvers
 from loopwright.experiment.gate.trust import Trust, read_trust
@@ -32,6 +28,7 @@ from loopwright.experiment.launch.job_process import start_server
 from loopwright.experiment.launch.supervised import Supervised, join_supervisor
 from loopwright.experiment.launch.supervisor import supervise
 from loopwright.experiment.rundir.find_run import find_run
+from loopwright.experiment.rundir.found_starts import with_found_starts
 from loopwright.experiment.sweep.find_sweep import find_sweep, refuse_sweep
 from loopwright.experiment.sweep.read_sweep import Sweep, read_settings, read_sweep
 from loopwright.run_lock import hold
@@ -51,13 +48,24 @@ def execute(line: CommandLine) -> int:
         return _complete(line)
     if line.action == "hydra_help":
         return run_nothing(line.hydra_flags)
-    if line.action == "run" and line.verb != "config" and supervised is None:
+    if line.action == "run" and supervised is None:
         show_progress("loopwright: reading the configuration and importing torch …")
     is_quiet = supervised is not None  # the process that started this process has printed these lines
     trust = read_trust(line.trust, Path.cwd(), line.allow_env, is_quiet=is_quiet)
     if line.directory is not None:
         return _execute_on_path(_with_found_run(line), trust, supervised)
-    line = with_config_dir(_with_found_starts(line), Path.cwd(), is_quiet=is_quiet)
+    line = with_config_dir(with_found_starts(line), Path.cwd(), is_quiet=is_quiet)
+    try:
+        return _execute_composed(line, trust, supervised)
+    except SettingError as error:
+        if line.multirun or line.config_dir is None:
+            raise
+        with composing(line.config_dir, trust.variables) as composer:
+            raise with_origin(error, composer, line.overrides) from error.__cause__
+
+
+def _execute_composed(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
+    """Compose the configurations of the jobs, and carry out a command on them."""
     with composing(line.config_dir, trust.variables) as composer:
         settings = read_settings(composer, line.overrides) if line.multirun else None
         is_apart = settings is not None and settings.are_jobs_apart and line.verb is None and supervised is None
@@ -121,17 +129,6 @@ def _with_found_run(line: CommandLine) -> CommandLine:
     return line
 
 
-def _with_found_starts(line: CommandLine) -> CommandLine:
-    """Return the command line with paths instead of ``last`` or six digits in ``ckpt_path`` and ``init_from``."""
-    found: dict[str, str] = {}
-    for word in line.overrides:
-        key, _, value = word.partition("=")
-        if key in ("ckpt_path", "init_from") and (path := find_run(value)) != value:
-            found[word] = override_text(key, path)
-    overrides, words = (tuple(found.get(word, word) for word in given) for given in (line.overrides, line.words))
-    return replace(line, overrides=overrides, words=words)
-
-
 def _execute_on_path(line: CommandLine, trust: Trust, supervised: Supervised | None) -> int:
     """Carry out a command that takes a run directory or a file, such as ``resume``. No configuration is composed."""
     assert line.directory is not None
@@ -189,10 +186,7 @@ def _execute_on_sweep(line: CommandLine, trust: Trust) -> int:
 
 
 def _execute_on_jobs(line: CommandLine, sweep: Sweep | None, jobs: Sequence[Job], trust: Trust) -> int:
-    """Carry out the command ``config``, ``plan`` or ``verify`` for composed jobs."""
-    if line.verb == "config":
-        tell(_yaml_text(jobs[0].recorded), wraps=False)
-        return 0
+    """Carry out the command ``plan`` or ``verify`` for composed jobs."""
     if line.verb == "plan":
         from loopwright.experiment.verbs.plan_verb import print_plans
 
@@ -200,10 +194,3 @@ def _execute_on_jobs(line: CommandLine, sweep: Sweep | None, jobs: Sequence[Job]
     from loopwright.experiment.verbs.verify_verb import verify
 
     return verify(line, jobs[0], trust)
-
-
-def _yaml_text(config: Mapping[str, Any]) -> str:
-    """Return a configuration as YAML. If a character is not printable, all characters outside ASCII are escaped."""
-    dump = partial(yaml.safe_dump, dict(config), sort_keys=False, width=120)
-    text: str = dump(allow_unicode=True)
-    return (text if printable(text) == text else str(dump(allow_unicode=False))).rstrip("\n")

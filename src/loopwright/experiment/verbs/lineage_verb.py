@@ -7,10 +7,10 @@ from pathlib import Path
 
 from loopwright.errors import refuse
 from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.list_files import FORMATS, formatted
 from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options
 from loopwright.experiment.reading.lineage_text import FIELDS, lineage_lines, lineage_rows
-from loopwright.experiment.reading.list_files import FORMATS, formatted
 from loopwright.experiment.rundir.directory import OUTPUTS
 from loopwright.experiment.rundir.find_run import find_run
 from loopwright.experiment.sweep.find_sweep import refuse_sweep

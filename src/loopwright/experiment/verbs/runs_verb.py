@@ -10,17 +10,17 @@ from typing import Any
 
 from loopwright.errors import CheckpointError, check_count, on_one_line, refuse
 from loopwright.experiment.console.command_line import CommandLine, command_on, shell_line, words_on
+from loopwright.experiment.console.list_files import FORMATS, formatted
 from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import split_options
 from loopwright.experiment.reading.conditions import meeting, read_condition
 from loopwright.experiment.reading.entry import Entry, read_entries, read_jobs
 from loopwright.experiment.reading.keys import FIELDS, Keys
-from loopwright.experiment.reading.list_files import FORMATS, formatted
 from loopwright.experiment.reading.list_text import list_lines
 from loopwright.experiment.reading.order import in_order
 from loopwright.experiment.rundir.directory import OUTPUTS
-from loopwright.loggers.lines import wrapped
 from loopwright.records import find_checkpoints
+from loopwright.terminal_text import wrapped
 
 _OPTIONS = {"sort": "started", "limit": None, "columns": None, "sweeps": "closed", "format": "text"}
 _MAX_NOTES = 5  # maximum number of lines about lost and unreadable runs below the table

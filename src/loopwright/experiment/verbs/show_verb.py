@@ -11,10 +11,10 @@ from typing import Any
 
 from loopwright.errors import refuse
 from loopwright.experiment.console.command_line import CommandLine
+from loopwright.experiment.console.list_files import plain_value
 from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options
 from loopwright.experiment.reading.keys import FIELDS
-from loopwright.experiment.reading.list_files import plain_value
 from loopwright.experiment.reading.run_text import run_text
 from loopwright.experiment.reading.run_view import RunView, best_of, read_view
 from loopwright.experiment.rundir.find_run import find_run

@@ -32,7 +32,7 @@ from loopwright.experiment.sweep.screen.lines import (
     number_width_of,
     running_lines,
 )
-from loopwright.loggers.lines import encodable, wrapped
+from loopwright.terminal_text import encodable, wrapped
 
 _STATE_STYLES = {"done": "green", "failed": "red", "pruned": "yellow", "skipped": "yellow", "interrupted": "yellow"}
 _ASCII = str.maketrans({"·": "-", "…": "...", "×": "x", "━": "=", "╸": ">", "─": "-"})

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from loopwright.errors import printable
-from loopwright.experiment.reading.texts import number_text
-from loopwright.loggers.append_only import plain
 
 FORMATS = ("text", "json", "csv", "md")
 
@@ -41,7 +40,7 @@ def formatted(kind: str, fields: Sequence[str], rows: Sequence[Mapping[str, Any]
 
 def plain_value(fields: Mapping[str, Any]) -> Any:
     """Return fields as JSON values: times as text, numbers that are not finite as words."""
-    return plain({name: each.isoformat() if isinstance(each, datetime) else each for name, each in fields.items()})
+    return _plain({name: each.isoformat() if isinstance(each, datetime) else each for name, each in fields.items()})
 
 
 def _cell(value: Any) -> str:
@@ -51,12 +50,21 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, float):
-        return str(value) if value - value == 0 else number_text(value)
+        return str(_plain(value))
     if isinstance(value, list | dict):
-        return printable(json.dumps(plain(value), ensure_ascii=False), keeps_newlines=False) if value else ""
+        return printable(json.dumps(_plain(value), ensure_ascii=False), keeps_newlines=False) if value else ""
     return printable(str(value).lower() if isinstance(value, bool) else str(value), keeps_newlines=False)
 
 
 def _escaped(text: str) -> str:
     """Escape the characters of a text that have a meaning in Markdown."""
     return re.sub(r"([\\|`*<\[\]])", r"\\\1", text)
+
+
+def _plain(value: Any) -> Any:
+    """Convert a nested value for JSON. NaN and infinite numbers become words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

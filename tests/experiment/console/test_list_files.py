@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopwright.experiment.reading.list_files import formatted
+from loopwright.experiment.console.list_files import formatted
 from loopwright.records import as_number
 
 FIELDS = ("one", "two")
