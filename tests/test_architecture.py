@@ -250,8 +250,7 @@ def long_signatures(module: Module) -> Iterator[str]:
 
 
 # Most verbs import torch, which takes seconds, so they are imported after the configuration has been composed. The
-# commands that only compose a configuration import nothing else. The runner of a sweep imports torch only if it needs
-# torch.
+# commands that only compose a configuration import nothing else. The runner of a sweep imports torch only if needed.
 IMPORTS_LATE = frozenset(
     {
         "loopwright.__main__",

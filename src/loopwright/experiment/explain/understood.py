@@ -134,6 +134,10 @@ def _epochs(value: Any, config: Config) -> str | None:
     return None if value is None else ""
 
 
+def _only_with_init_from(value: Any, config: Config) -> str | None:
+    return "has an effect only with init_from" if config.get("init_from") is None else None
+
+
 def _when_null(text: str) -> Callable[[Any, Config], str | None]:
     return lambda value, config: text if value is None else None
 
@@ -147,6 +151,8 @@ _EXPLAINED: Mapping[str, Callable[[Any, Config], str | None]] = MappingProxyType
         "log_every_n_steps": _log_interval,
         "scheduler.warmup_steps": _length,
         "scheduler.decay_steps": _length,
+        "init_strict": _only_with_init_from,
+        "init_optimizer": _only_with_init_from,
         "seed": _when_null("Loopwright draws a seed when the run starts, and records it"),
         "device.num_threads": _when_null("Loopwright chooses a number when the run starts, and records it"),
         "device.kind": lambda value, config: (

@@ -52,10 +52,10 @@ def _found(key: str, composer: Composer, overrides: list[str]) -> Explanation | 
         return explain_section(config, path, composer)
     if value is NO_VALUE:
         if value_at(config.raw, path) is not NO_VALUE:
-            raise SettingError(key, ": is not used, because the loop only validates; use loop=training.")
+            raise SettingError(f"explain {key}", ": is not used, because the loop only validates; use loop=training.")
         argument = argument_at(config, path)[1] if path else None
         if argument is None or argument.default is NO_DEFAULT:
-            raise SettingError(key, f": no such key.{composer.hint(key, overrides, config.raw)}")
+            raise SettingError(f"explain {key}", f": no such key.{composer.hint(key, overrides, config.raw)}")
     return explain_value(config, path)
 
 
