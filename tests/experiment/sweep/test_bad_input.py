@@ -252,6 +252,15 @@ LEAVES = st.one_of(
 )
 
 
+def test_names_with_control_characters_are_escaped(straight: Path, tmp_path: Path) -> None:
+    index = copy.deepcopy(index_of(straight))
+    index["objective"]["name"] = "\x1b[2J"
+    (tmp_path / "sweep.json").write_text(json.dumps(index))
+    found = read_index(tmp_path)
+    text = results_text(found, "s", width=80) + csv_text(found) + markdown_text(found, "s")
+    assert "\x1b" not in text and "x1b[2J" in text
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_is_refused_or_shown(straight: Path, tmp_path: Path, data: st.DataObject) -> None:
