@@ -1,4 +1,4 @@
-"""Signatures read from the syntax tree equal the signatures of the imported classes and functions."""
+"""Signatures that are read from the syntax tree equal the signatures of the imported classes and functions."""
 
 from __future__ import annotations
 
