@@ -12,6 +12,7 @@ from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options, split_options
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.experiment.rundir.stop_file import INTERRUPT, write_stop_file
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
@@ -27,6 +28,7 @@ from loopwright.experiment.sweep.slurm import settled
 from loopwright.experiment.sweep.slurm_queue import open_slurm_id, open_slurm_ids, stop_in_slurm
 from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.tables.results_table import results_text
+from loopwright.records.environments import read_environment, section
 from loopwright.run_lock import hold, is_locked
 
 _RAISED = "raised"
@@ -124,10 +126,20 @@ def _retry(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: 
         return 0
     sweep = recorded_sweep(index)
     check_runnable(sweep, read_recorded(directory / chosen[0].directory), index.objective.mode, trust)
+    changed = _changed_sources([directory / job.directory for job in chosen], trust)
+    if changed:
+        tell(f"The source has changed since these jobs ran: {', '.join(changed)}.")
     for job in chosen:
         index = index.with_job(_again(directory, job, options["from"]))
     numbers = [job.number for job in chosen]
     return carry_on(directory, index, sweep, trust, only=numbers)
+
+
+def _changed_sources(run_dirs: Sequence[Path], trust: Trust) -> list[str]:
+    """Return the packages whose source code differs from the source code with which one of the jobs ran."""
+    recorded = [section(read_environment(run_dir), "source") for run_dir in run_dirs if has_begun(run_dir)]
+    now = source_digests(trust)
+    return [name for name in now if any(name in each and each[name] != now[name] for each in recorded)]
 
 
 def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
@@ -191,8 +203,8 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
         write_stop_file(directory / job.directory, INTERRUPT, "sweep stop")
     if running:
         num = len(running)
-        what = "1 running job ends after its" if num == 1 else f"{num} running jobs end after their"
-        tell(f"{what} next validation.")
+        what = "1 running job ends at its" if num == 1 else f"{num} running jobs end at their"
+        tell(f"{what} next log step or validation.")
     else:
         tell("No job of this sweep is running.")
     return 0
