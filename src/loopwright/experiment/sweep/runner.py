@@ -36,6 +36,7 @@ from loopwright.run_lock import is_locked
 
 _POLL_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
+_PRUNING_SECONDS = 0.2  # the same with a pruner, which decides after each validation
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _MINUTE = 60.0
 _WAITING = {"pending", "interrupted"}
@@ -291,7 +292,7 @@ class Runner:
 
     def _keep_watch(self, ended: threading.Event) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # only the main thread receives these signals
-        while not ended.wait(_WATCH_SECONDS):
+        while not ended.wait(_WATCH_SECONDS if self._watch is None else _PRUNING_SECONDS):
             try:
                 self._look()
             except (OSError, SaveError) as error:  # for example, a full disk
