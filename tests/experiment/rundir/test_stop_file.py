@@ -47,6 +47,26 @@ def test_an_interrupted_run_ends_as_after_sigterm(tmp_path: Path) -> None:
     assert raised.value.code == 143
 
 
+@pytest.mark.parametrize(("by", "ends_at"), [(INTERRUPT, 4), (PRUNER, None)])
+def test_at_log_steps_only_an_interrupt_ends_the_run(tmp_path: Path, by: str, ends_at: int | None) -> None:
+    steps: list[int] = []
+
+    class Early(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: object) -> None:
+            steps.append(trainer.global_step)
+            if trainer.global_step == 3:
+                write_stop_file(tmp_path, by, "x")
+
+    callbacks = {"early": Early(), PRUNER: StopFile(tmp_path, every_n_steps=2)}
+    with tiny.trainer(TrainingLoop(max_steps=6, eval_frequency=None), callbacks=callbacks) as trainer:
+        if ends_at is None:
+            trainer.fit(tiny.batches())
+        else:
+            with pytest.raises(SystemExit):
+                trainer.fit(tiny.batches())
+    assert steps[-1] == (ends_at or 6)
+
+
 def test_a_file_that_cannot_be_read_interrupts(tmp_path: Path) -> None:
     (tmp_path / "stop").symlink_to("elsewhere")
     assert read_stop_file(tmp_path) == (INTERRUPT, "")

@@ -135,3 +135,14 @@ def test_a_directory_in_use_is_not_set_aside(tmp_path: Path, locked: Callable[..
     with pytest.raises(SaveError):
         set_aside(tmp_path / "4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3"]
+
+
+def test_a_retry_says_that_the_source_has_changed(cli: Cli, swept: Path) -> None:
+    as_failed(swept, 1)
+    environment = swept / "1" / "environment.json"
+    environment.write_text(json.dumps({**json.loads(environment.read_text()), "source": {"loopwright": "0" * 64}}))
+    answer = cli(*TRUSTED, "retry", "s")
+    assert answer.code == 0
+    assert "The source has changed since these jobs ran: loopwright." in answer.out
+    as_failed(swept, 1)
+    assert "The source has changed" not in cli(*TRUSTED, "retry", "s").out

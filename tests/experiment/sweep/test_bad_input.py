@@ -24,7 +24,7 @@ from sweeps import as_failed, as_killed, change_index, index_of
 Cli = Callable[..., Answer]
 LR = "optimizer.lr=0.1,0.01"
 SHOW_OPTIONS = "no such option. Available: format, sort, jobs, watch."
-KEEPS = "a job keeps its settings; sweep resume takes only settings of the sweep, such as sweep.num_parallel=2. For"
+KEEPS = "sweep resume cannot change the settings of a job; it accepts only settings of the sweep, such as"
 
 # Words after `loopwright -m`, and the message. The exit code is 2.
 SWEEPS = [
@@ -72,7 +72,7 @@ COMMANDS = [
     ("show s jobs=2-1", 2, "jobs=2-1: expected numbers from 0 to 3."),
     ("show s jobs=failed", 2, "jobs=failed: expected numbers such as 3,7-9, or a state of the jobs: done."),
     ("show s format=csv jobs=1", 2, "format=csv: contains all jobs in their order; use it without sort and jobs."),
-    ("resume s optimizer.lr=1", 2, f"optimizer.lr=1: {KEEPS} further values, use sweep add."),
+    ("resume s optimizer.lr=1", 2, f"optimizer.lr=1: {KEEPS} sweep.num_parallel=2. For further values, use sweep add."),
     ("resume s sweep.num_parallel=a", 2, "sweep.num_parallel='a': expected a whole number, 1 or more."),
     ("resume s sweep.num_parallel=1,2", 2, "sweep.num_parallel=1,2: expected one value."),
     ("resume s sweep.search=random sweep.num_proposals=3", 2, "sweep.search=random: a sweep keeps its search; start a "
@@ -250,6 +250,15 @@ LEAVES = st.one_of(
     st.booleans(),
     st.sampled_from([-1, 3, 10**400, 1e308, "x", "NaN", "\x1b[2J", "2026-11-30T10:00:00", [], [[]], {}, {"a": [1]}]),
 )
+
+
+def test_names_with_control_characters_are_escaped(straight: Path, tmp_path: Path) -> None:
+    index = copy.deepcopy(index_of(straight))
+    index["objective"]["name"] = "\x1b[2J"
+    (tmp_path / "sweep.json").write_text(json.dumps(index))
+    found = read_index(tmp_path)
+    text = results_text(found, "s", width=80) + csv_text(found) + markdown_text(found, "s")
+    assert "\x1b" not in text and "x1b[2J" in text
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -133,7 +133,7 @@ def test_stop_without_a_runner_leaves_a_file_for_each_running_job(cli: Cli, swep
     with locked(swept / "2"):
         assert json.loads(cli("sweep", "show", "s", "format=json").out)["jobs"][2]["state"] == "running"
         answer = cli("sweep", "stop", "s")
-        assert (answer.code, answer.out) == (0, "1 running job ends after its next validation.\n")
+        assert (answer.code, answer.out) == (0, "1 running job ends at its next log step or validation.\n")
     assert [path.parent.name for path in swept.glob("*/stop")] == ["2"]
     answer = cli("sweep", "stop", "s")
     assert (answer.code, answer.out) == (0, "No job of this sweep is running.\n")

@@ -100,7 +100,7 @@ def wait_for_end(processes: Sequence[JobProcess], timeout_seconds: float) -> Non
 
 
 def process_tree(process_id: int) -> list[int]:
-    """Return the IDs of a process and of all processes that it and they have started; empty without ``/proc``."""
+    """Return the IDs of a process and of all its descendants; empty without ``/proc``."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -120,7 +120,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods() or os.environ.get(SPAWN) == "1":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    # When matplotlib is imported, it would read this file, and a setting in it can make matplotlib run `latex`.
+    # With this file, matplotlib is not preloaded: it reads the file, and a setting in it can make it run `latex`.
     has_settings = os.path.lexists("matplotlibrc")
     context.set_forkserver_preload([*_PRELOADED, *([] if has_settings else _DRAWING)])
     multiprocessing.forkserver.ensure_running()
@@ -129,16 +129,16 @@ def _context() -> Any:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Start processes that do not react to Ctrl-C, and that import no modules from the current directory.
+    """Inside this context, start processes that ignore Ctrl-C and import no modules from the current directory.
 
-    The processes inherit the blocked signals. `_run` unblocks them in its own process group. The server of forks keeps
+    The processes inherit the blocked signals. `_run` unblocks them in its own process group. The fork server keeps
     them blocked. `multiprocessing` starts processes with ``python -c``, which would put the current directory first on
     ``sys.path``.
     """
     safe_path, mask = os.environ.get(_SAFE_PATH), signal.pthread_sigmask(signal.SIG_BLOCK, ())
     os.environ[_SAFE_PATH] = "1"
     try:
-        resource_tracker.ensure_running()  # starting this process of `multiprocessing` would unblock the signals below
+        resource_tracker.ensure_running()  # before the signals are blocked, because its start unblocks them
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         yield
     finally:
@@ -168,7 +168,7 @@ def _run(words: Sequence[str], environment: Mapping[str, str], output: str, has_
         runpy.run_module("loopwright", run_name="__main__")
     except SystemExit as exit:
         code = exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
-    except BaseException:  # noqa: BLE001  (as the interpreter prints it)
+    except BaseException:  # noqa: BLE001  (the traceback is printed, as the interpreter does)
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()

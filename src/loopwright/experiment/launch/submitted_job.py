@@ -1,7 +1,7 @@
 """`SubmittedJob`: the object that submitit calls in a job of Slurm. It runs a command line in a child process.
 
-submitit pickles the object, so it contains only words, and the child is a new interpreter. The parent process of the
-child is the process of submitit::
+submitit pickles the object, so it contains only strings. The child process is a new interpreter. Its parent is the
+process of submitit::
 
     batch script of Slurm, or controller of the local executor
         python -m submitit.core._submit: unpickles a SubmittedJob and calls it
@@ -43,7 +43,7 @@ class ExitRecord:
     Attributes:
         job_id: ID of the job of Slurm, such as "1234_7"; None outside submitit.
         exit_code: exit code of the child, or minus the number of the signal that killed it.
-        failure: why the job has failed although it saved; None if the exit code tells.
+        failure: why the job has failed although it saved; None if the exit code shows how the job ended.
     """
 
     job_id: str | None
@@ -86,7 +86,7 @@ class SubmittedJob:
     def __call__(self) -> None:
         """Run the child to its end. Only the main thread may call this method."""
         child = self._child = _Child(self.words, self.cwd, self.output)
-        before = signal.signal(signal.SIGTERM, self._receive)  # submitit ignores this signal
+        before = signal.signal(signal.SIGTERM, self._receive)  # replaces the handler of submitit, which ignores SIGTERM
         try:
             while (code := child.exit_code()) is None:
                 self._obey_request(child)

@@ -139,7 +139,7 @@ def _carry_out(request: RunRequest, writer: DirectoryWriter, live: Live) -> Ende
     recording = RecordingCallback(writer, job.recorded, course, settings.objective, job.notes)
     callbacks: dict[str, Callback] = {"run_recorder": recording}
     if (request.directory.parent / SWEEP_FILE).exists():
-        callbacks[PRUNER] = StopFile(request.directory)
+        callbacks[PRUNER] = StopFile(request.directory, settings.log_every_n_steps)
     trainer = make_trainer(job, objects, request.trust, request.directory, callbacks)
     live.trainer = trainer
     with trainer:

@@ -38,8 +38,8 @@ _MAX_DIFFERENCES = 5
 def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust: Trust) -> tuple[SweepIndex, list[int]]:
     """Compose and check the jobs with further values, and write their directories.
 
-    The jobs that are there are composed again. If the configuration of one of them has changed since, for example by
-    an edit of a file, the results could not be compared, and nothing is added.
+    The existing jobs are composed again. If the configuration of an existing job has changed, for example because a
+    file in ``conf/`` was edited, old and new results cannot be compared. Then no job is added.
 
     Args:
         directory: directory of the sweep.
@@ -51,7 +51,7 @@ def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust:
         The new index, and the numbers of the added jobs.
 
     Raises:
-        SettingError: for wrong overrides, if no job is new, and if a job that is there has changed.
+        SettingError: for wrong overrides, if no job is new, and if an existing job has changed.
     """
     sweep = recorded_sweep(index)
     if sweep.settings.is_search:
@@ -67,7 +67,7 @@ def added_index(directory: Path, index: SweepIndex, words: Sequence[str], trust:
         swept = read_swept_line(overrides, sweep.settings.space, composer.loader)
         groups = tuple(_with_factors(group, index, swept, own) for group in index.groups)
         known = {_identity(groups[job.group].values, job.seed) for job in index.jobs}
-        seed = index.jobs[0].seed  # of all jobs, if no override sets it
+        seed = index.jobs[0].seed  # seed of all jobs, if no override sets the seed
         further = [each for each in swept.grid(composer.loader) if _identity_of(each, swept, seed) not in known]
         if not further:
             raise SettingError(" ".join(words), ": the sweep has these jobs already; nothing is added.")
@@ -88,7 +88,7 @@ def job_words(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _own_words(composer: Composer, recorded: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Return overrides with the configuration's values of settings that become factors, such as ``optimizer.lr=0.003``.
+    """For each setting that becomes a factor, return an override with its value in the configuration.
 
     Raises:
         SettingError: for a setting that the configuration lacks, because the existing jobs have no value of it.
@@ -103,7 +103,7 @@ def _own_words(composer: Composer, recorded: Sequence[str], words: Sequence[str]
 
 
 def _with_factors(group: Group, index: SweepIndex, swept: SweptLine, own: Sequence[str]) -> Group:
-    """Return a group with the values of all factors. A setting that all jobs had alike may have become a factor."""
+    """Return a group with the values of all factors. A setting that was equal in all jobs may have become a factor."""
     overrides = [*index.jobs_of(group.number)[0].overrides, *own]
     typed = {key_of(override) for override in parse_overrides(overrides)}
     overrides += [word_of(key, value) for key, value in group.values.items() if key not in typed]
@@ -135,7 +135,7 @@ def _merged(recorded: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 def further_values(held: SweepIndex, sweep: Sweep) -> list[str]:
-    """Return the overrides with which ``sweep add`` extends a recorded sweep to the jobs of another sweep."""
+    """Return the overrides for ``sweep add`` that add the jobs of ``sweep`` to the recorded sweep ``held``."""
     listed = [each for each in parse_overrides(recorded_sweep(held).swept.overrides) if not each.is_interval_sweep()]
     known = {key_of(each): spelled_values(each) for each in listed}
     words = []
@@ -148,7 +148,7 @@ def further_values(held: SweepIndex, sweep: Sweep) -> list[str]:
 
 
 def _refuse_changes(directory: Path, index: SweepIndex, jobs: Sequence[Job], trust: Trust) -> None:
-    """Refuse jobs whose composed configuration is not the recorded one."""
+    """Raise an error if the composed configuration of a job differs from its recorded configuration."""
     mask = masking(trust)
     for entry, job in zip(index.jobs, jobs, strict=True):
         text = mask(config_text(job.recorded))

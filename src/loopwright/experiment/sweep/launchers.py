@@ -1,6 +1,6 @@
 """`Launcher`, which starts the jobs of a sweep, and `Processes`, which runs each job in a process of its own.
 
-This module imports no torch, because the runner of a sweep needs little memory without it.
+This module imports no torch. Without torch, the runner of a sweep needs little memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class JobOutcome:
 
     Attributes:
         exit_code: exit code of the job, or minus the number of the signal that killed its process.
-        error: why the job could not begin, on one line; None if it began. Then ``summary.json`` has the error.
+        error: why the job could not begin, on one line. None if it began; ``summary.json`` contains its later errors.
     """
 
     exit_code: int
@@ -40,7 +40,7 @@ class EndedJob:
 
     Attributes:
         number: number of the job.
-        outcome: exit code of the process.
+        outcome: how the process ended.
         failure: why the job has failed, if the launcher or its scheduler ended it; otherwise, None.
     """
 
@@ -50,7 +50,7 @@ class EndedJob:
 
 
 class Launcher(Protocol):
-    """Starts jobs, tells which have ended, and ends jobs."""
+    """Starts and ends jobs, and reports which jobs have ended."""
 
     @property
     def num_free(self) -> int:
@@ -58,7 +58,7 @@ class Launcher(Protocol):
         ...
 
     def start(self, number: int) -> str:
-        """Start a job, and return where it runs. A launcher may return only when the job has ended.
+        """Start a job, and return where it runs. `Inline` runs the whole job before it returns.
 
         If the launcher starts several jobs together, the job starts in `submit`, and the returned text is empty.
         """
@@ -140,7 +140,7 @@ class Processes:
 
     @property
     def outlives_runner(self) -> bool:
-        """False."""
+        """False: the jobs end with this process."""
         return False
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
@@ -162,7 +162,7 @@ class Processes:
             self._running[number][0].terminate()
 
     def kill(self, number: int) -> None:
-        """Kill the process group of a job."""
+        """Kill all processes of a job."""
         if number in self._running:
             self._running[number][0].kill()
 

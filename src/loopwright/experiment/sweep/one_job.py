@@ -1,4 +1,4 @@
-"""`run_sweep_job`: carries out one job of a sweep, in any process, from the files in the job's directory."""
+"""`run_sweep_job`: runs one job of a sweep in this process, from the files in the directory of the sweep."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def run_sweep_job(sweep_dir: Path, number: int, trust: Trust, *, is_quiet: bool)
 
 
 def _log_traceback(run_dir: Path, error: Exception, trust: Trust) -> None:
-    """Append the traceback of an error that was raised before the run began to ``run.log``."""
+    """Append to ``run.log`` the traceback of an error that was raised before the run began."""
     if not run_dir.is_dir():
         return
     with suppress(SaveError), run_log(run_dir / "run.log", masking(trust)):

@@ -1,4 +1,4 @@
-"""Functions that write the directories of the jobs of a sweep, and its first index, before any job runs."""
+"""Functions that make the index of a new sweep, and that write the directories of its jobs."""
 
 from __future__ import annotations
 

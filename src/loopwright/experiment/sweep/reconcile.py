@@ -1,7 +1,7 @@
 """Functions that update the entries of jobs from their run directories. They import no torch.
 
-The run directory of a job is the truth. The index can be older than it, if the runner was killed, or if a job was
-resumed by hand.
+If the index and the run directory of a job differ, the run directory is right. The index is outdated if the runner was
+killed, or if the user resumed a job with ``loopwright resume``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from loopwright.run_lock import LOCK_FILE, is_locked
 
 PRUNER = "pruner"  # value of `stop.by` in the summary of a pruned job
 LOST = "lost"  # end of an attempt whose process ended while no runner watched it
-MAX_LOST = 2  # a job that was lost this often has failed, unless it has saved a further checkpoint since the last time
+MAX_LOST = 2  # a job with this many lost attempts has failed, unless the last of them has saved a checkpoint
 _MAX_ERROR = 1000
 _STEP_FOLDER = re.compile(r"step_\d{8,}")
 _MAX_OUTPUT_BYTES = 1 << 30
@@ -33,9 +33,12 @@ _MAX_OUTPUT_BYTES = 1 << 30
 def reconciled(directory: Path, index: SweepIndex) -> SweepIndex:
     """Return the index with the states that the run directories of the jobs show.
 
-    - A job that was begun, and whose lock no process holds, has the state of its summary.
-    - If its summary still says "running", its process was killed: it is "interrupted" if it has a checkpoint, otherwise
-      "pending". After the second time it is "failed", unless it has saved a further checkpoint.
+    - If a process holds the lock of a run directory, the job is "running".
+    - Otherwise, a job that has begun has the state in its summary.
+    - If the summary contains "running", but no process holds the lock, the process was killed. The job is "interrupted"
+      if it has a checkpoint, otherwise "pending". A job that was killed twice is "failed", unless its last attempt has
+      saved a checkpoint.
+    - A job that was submitted to Slurm keeps its state until it has recorded its exit code.
 
     While another process runs the sweep, the index is up to date, and the states are not changed.
     """
@@ -45,10 +48,10 @@ def reconciled(directory: Path, index: SweepIndex) -> SweepIndex:
 
 
 def reconciled_job(directory: Path, job: JobEntry) -> JobEntry:
-    """Return the entry of a job with the state that its run directory shows. No runner of the sweep watches the job."""
+    """Return the entry of a job with the state that its run directory shows. Not for jobs that a runner watches."""
     run_dir = directory / job.directory
     slurm_id = open_slurm_id(job)
-    if slurm_id is not None:  # its lock may be held on another machine, and Slurm may start it later
+    if slurm_id is not None:  # another machine may hold its lock, or it may wait in the queue
         record = exit_record_of(directory, job.number, slurm_id)
         return job if record is None else ended_entry(run_dir, job, record.exit_code, end=record.failure)
     may_lack_summary = job.state in ("skipped", "failed") or (job.state == "pending" and not job.attempts)
@@ -89,7 +92,8 @@ def ended_entry(
         job: entry of the job.
         exit_code: exit code of the process, or minus the number of the signal that killed it; None if unknown.
         error: why the job could not begin; None if it began.
-        end: how the attempt ended, if the runner has ended it, such as "out of time"; the job has then failed.
+        end: reason for which the runner or Slurm ended the attempt, such as "out of time". The job has then failed,
+            unless its run was completed. None: the attempt ended by itself.
     """
     summary = _summary_of(run_dir)
     recorded = summary.get("state")
@@ -230,7 +234,7 @@ def _signal_name(number: int) -> str:
 
 
 def _number(value: object) -> float | None:
-    """Return a number of a summary. Numbers that are not finite are words there."""
+    """Return a number from a summary; None for any other value. A summary contains NaN and infinity as strings."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str):

@@ -38,11 +38,11 @@ def run_sweep(
     Args:
         line: command line of the sweep.
         sweep: settings and factors of the sweep.
-        jobs: composed jobs, which this function removes from the list to free their memory. Of a search, they are only
-            checked.
+        jobs: composed jobs. This function empties the list to free their memory. In a search, these jobs are only
+            checked, and other jobs are proposed later.
         trust: packages that the user trusts.
-        supervised: connection to the process that runs the jobs. It receives the path of the directory, and this
-            process only writes the directory. None: this process also runs the jobs.
+        supervised: connection to another process, which runs the jobs. This process then only writes the directory,
+            and sends its path to the other process. None: this process also runs the jobs.
 
     Raises:
         SettingError: for wrong settings of any job, before the directory of the sweep is created.
@@ -94,7 +94,7 @@ def _write(directory: Path, index: SweepIndex) -> None:
 
 
 def _refuse_sweep(directory: Path, sweep: Sweep, permissions: Sequence[str]) -> None:
-    """Refuse a typed directory that holds a sweep. The message names the command that continues this sweep."""
+    """Refuse a typed directory that contains a sweep. If a command continues this sweep, the message names it."""
     if not (directory / INDEX_FILE).exists():
         return
     try:

@@ -1,7 +1,7 @@
-"""`Runner`: hands out the jobs of a sweep to a launcher, and records how they end.
+"""`Runner`: starts the jobs of a sweep with a launcher, and records how they end.
 
-A second thread looks once a second at everything that may end a job early: its time, its memory, the deadline of the
-sweep, the request of ``sweep stop``, and the pruner.
+Once a second, another thread checks the time and the memory of the running jobs, the deadline of the sweep, the request
+of ``sweep stop``, and the pruner.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from loopwright.run_lock import is_locked
 
 _POLL_SECONDS = 0.25
 _WATCH_SECONDS = 1.0
+_PRUNING_SECONDS = 0.2  # the same with a pruner, which decides after each validation
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _MINUTE = 60.0
 _WAITING = {"pending", "interrupted"}
@@ -48,11 +49,11 @@ Watch = Callable[[JobEntry], None]
 
 @dataclass(slots=True, kw_only=True)
 class _Asked:
-    """A running job that was asked to save and end.
+    """A request to a running job to save and end.
 
     Attributes:
         failure: why the job has failed; None if it is only interrupted.
-        since: time of the request, in seconds.
+        since: time of the request on the monotonic clock, in seconds.
     """
 
     failure: str | None
@@ -68,11 +69,11 @@ class Runner:
         settings: settings of the sweep.
         on_end: called in the main thread with the entry of each job that has ended.
         say: called in the main thread with a message about the whole sweep.
-        propose: adds further jobs to the index and returns them, given the index and the number of free slots; None:
-            there are no further jobs.
+        propose: function that adds jobs to the index and returns them. Its arguments are the index and the number of
+            further jobs that can start now. It is ignored if ``only`` is given. None: no jobs are added.
         only: numbers of the jobs to run; None: all that are pending or interrupted.
         watch: called once a second for each running job, in another thread.
-        taken: numbers of running jobs that the launcher has taken up from an earlier runner.
+        taken: numbers of jobs that an earlier runner has submitted, and that the launcher already knows.
     """
 
     def __init__(
@@ -98,13 +99,13 @@ class Runner:
         self._watch = watch
         self._begun = dict.fromkeys(taken, time.monotonic())  # start time of each running job, in seconds
         self._asked: dict[int, _Asked] = {}
-        self._not_to_run: set[int] = set()  # jobs that `sweep stop` named before they started
+        self._not_to_run: set[int] = set()  # this runner has started them, or `sweep stop` named them
         self._received: signal.Signals | None = None
         self._is_stopped = False  # `sweep stop` asked for the end of the whole sweep
         self._skips = False  # no more jobs start, because of failures or the deadline
         self._num_failed = 0
         self._has_said = False  # whether the message about an interrupt was printed
-        # Jobs of a killed runner that still save, and jobs that the user has resumed by hand.
+        # Jobs of a killed runner that are still saving, and jobs that the user has resumed with `loopwright resume`.
         self._elsewhere = [job for job in store.index.jobs if job.state == "running" and self._may_run(job)]
         self._elsewhere = [job for job in self._elsewhere if job.number not in self._begun]
         self._started_seconds = time.monotonic()
@@ -113,10 +114,11 @@ class Runner:
         """Carry out all pending and interrupted jobs, and return the exit code of the sweep.
 
         Returns:
-            0: all jobs are done or pruned. 1: a job has failed or was skipped. 130, 143: the sweep was interrupted.
+            130, 143: the sweep was interrupted or stopped. 0: all jobs are done or pruned. 1: otherwise, for example if
+            a job has failed.
         """
         self._store.set(state="running")
-        take_request(self._store.directory)  # discards a request that an earlier runner did not find
+        take_request(self._store.directory)  # discards a request that an earlier runner did not read
         with self._handling_signals(), self._watching():
             while True:
                 self._start_jobs()
@@ -170,7 +172,7 @@ class Runner:
         return self._only is None or job.number in self._only
 
     def _look_elsewhere(self) -> None:
-        """Update the jobs that another process ran when this runner started, and that have ended."""
+        """Check the jobs that another process runs, and update the entries of the jobs that have ended."""
         for job in list(self._elsewhere):
             if not is_locked(self._store.directory / job.directory):
                 self._elsewhere.remove(job)
@@ -184,14 +186,14 @@ class Runner:
             where=f"pid {os.getpid()}",
             resumed_from=newest_checkpoint(run_dir) if has_checkpoint(run_dir) else None,
         )
-        self._not_to_run.add(job.number)  # an attempt that is interrupted is not repeated by this runner
-        self._begun[job.number] = time.monotonic() if self._is_inline else math.inf  # a process starts later
+        self._not_to_run.add(job.number)  # this runner does not repeat an interrupted attempt
+        self._begun[job.number] = time.monotonic() if self._is_inline else math.inf  # inf: not started yet
         self._store.change(replace(job, state="running", error=None))
         if self._is_inline:  # if the job kills this process, the next runner must find the attempt
             self._store.change_fields(job.number, attempts=(*job.attempts, attempt))
             self._store.flush()
         where = self._launcher.start(job.number)
-        if not self._is_inline:  # if this process is killed while the server starts, the job was not tried
+        if not self._is_inline:  # if the runner is killed while the fork server starts, no attempt is recorded
             attempt = replace(attempt, started=now(), where=where or attempt.where)
             self._store.change_fields(job.number, attempts=(*job.attempts, attempt))
         self._begun[job.number] = min(self._begun[job.number], time.monotonic())
@@ -230,7 +232,7 @@ class Runner:
 
     @property
     def _is_inline(self) -> bool:
-        """Whether a signal to this process is a signal to the job."""
+        """Whether the jobs run in this process, so that a signal to this process also reaches the running job."""
         return self._settings.launcher == "inline"
 
     def _end(self) -> int:
@@ -249,7 +251,7 @@ class Runner:
     def _handling_signals(self) -> Iterator[None]:
         """After the first signal, ask all jobs to save and end. After the second signal, kill them.
 
-        Jobs that outlive this process are not asked, and not killed.
+        Jobs that outlive this process are neither asked nor killed.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -290,14 +292,14 @@ class Runner:
 
     def _keep_watch(self, ended: threading.Event) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # only the main thread receives these signals
-        while not ended.wait(_WATCH_SECONDS):
+        while not ended.wait(_WATCH_SECONDS if self._watch is None else _PRUNING_SECONDS):
             try:
                 self._look()
             except (OSError, SaveError) as error:  # for example, a full disk
                 _log.warning("The jobs of the sweep cannot be watched: %s", error)
 
     def _look(self) -> None:
-        """Ask jobs to end that must end, and kill jobs that were asked and did not end in time."""
+        """Ask jobs to end if they exceed a limit or were stopped. Kill jobs that do not end within the grace time."""
         now_seconds, settings = time.monotonic(), self._settings
         request = take_request(self._store.directory)
         if request is not None:

@@ -6,7 +6,7 @@ no such file, its state in Slurm is used.
 
 With ``sweep.slurm.executor=local``, submitit starts each job as a process on this machine. submitit cannot find such a
 process again after the runner has ended. Therefore, the jobs save and end with the runner, as with
-``sweep.launcher=process``. submitit starts such a process again at most five times after a time limit.
+``sweep.launcher=process``. After a time limit, submitit starts such a process again, at most five times.
 """
 
 from __future__ import annotations
@@ -59,15 +59,16 @@ from loopwright.run_lock import is_locked
 _LOOK_SECONDS = 2.0  # between looks at the files of the jobs
 _QUEUE_SECONDS = 20.0  # between questions to Slurm
 _STOP_SECONDS = 5.0  # the same, after jobs were asked to end
-_MISSES = 2  # a job has ended if Slurm did not list it this often, because its file may appear with a delay
+_MISSES = 2  # a job without an exit file has ended if Slurm did not list it this often; the file may be late
 _ALL_JOBS = 10_000  # largest number of jobs of a sweep
 
 
 def make_slurm(directory: Path, settings: SweepSettings, threads: int, trust: Trust, taken: Mapping[int, str]) -> Slurm:
     """Return the launcher of a sweep. Nothing is written before the first job is submitted.
 
-    All jobs of a grid are submitted at once. If the next jobs depend on the results of others, as in a search, only as
-    many are submitted as run at a time.
+    All jobs of a grid are submitted at once. In a search, and with a deadline or a limit of failures, it is decided
+    later which further jobs start. In these cases, and with the local executor, only as many jobs are submitted as run
+    at a time.
 
     Args:
         directory: directory of the sweep.
@@ -77,7 +78,7 @@ def make_slurm(directory: Path, settings: SweepSettings, threads: int, trust: Tr
         taken: IDs of the jobs that an earlier runner has submitted, by the number of the job.
 
     Raises:
-        SettingError: if submitit or Slurm is missing, or for settings without a meaning.
+        SettingError: if submitit or Slurm is missing, or for settings that have no effect with Slurm.
     """
     check_slurm(settings)
     if settings.slurm.executor == LOCAL:
@@ -92,10 +93,10 @@ def make_slurm(directory: Path, settings: SweepSettings, threads: int, trust: Tr
 
 
 def settled(directory: Path, index: SweepIndex) -> SweepIndex:
-    """Return the index with the states of jobs that Slurm no longer lists and that left no exit code.
+    """Return the index with the final states of the submitted jobs that Slurm no longer lists.
 
     Raises:
-        SettingError: if such a job may exist, but submitit is missing or Slurm does not answer.
+        SettingError: if the end of a submitted job is not recorded, and submitit is missing or Slurm does not answer.
     """
     left = open_slurm_ids(index)
     if not left:
@@ -119,7 +120,7 @@ class Slurm:
         directory: directory of the sweep, which all machines share.
         trust: packages that the user trusts.
         settings: settings of the sweep.
-        capacity: number of jobs that may be submitted and not ended at a time.
+        capacity: maximum number of jobs that wait in the queue or run at a time.
         taken: IDs of the jobs that an earlier runner has submitted, by the number of the job.
     """
 
@@ -186,7 +187,7 @@ class Slurm:
         return {number: self._place(job) for number, job in zip(numbers, jobs, strict=True)}
 
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
-        """Return the jobs that have ended since the last call, after the timeout."""
+        """Wait for the timeout, and return the jobs that have ended since the last call."""
         if self._not_started:
             ended, self._not_started = self._not_started, []
             return ended
@@ -217,7 +218,7 @@ class Slurm:
             self._to_stop |= set(self._running)
 
     def memory_bytes(self, number: int) -> int:
-        """Return 0."""
+        """Return 0, because ``sweep.memory_gib`` is refused with Slurm."""
         return 0
 
     def _find_ended(self) -> list[EndedJob]:
@@ -259,7 +260,7 @@ class Slurm:
                 self._next_question = min(self._next_question, time.monotonic() + _STOP_SECONDS)
 
     def _take(self, numbers: set[int]) -> list[int]:
-        """Empty the set, to which other threads add numbers, and return the running jobs among them."""
+        """Remove the numbers from the set, and return the numbers of running jobs. Other threads may add numbers."""
         taken = set(numbers)
         numbers -= taken
         return sorted(taken & set(self._running))

@@ -26,7 +26,7 @@ _WATCH_SECONDS = 1.0
 
 
 def show_sweep(line: CommandLine) -> int:
-    """Print the results of a sweep as they stand, and write nothing.
+    """Print the current results of a sweep. No file is written.
 
     Raises:
         SettingError: for a wrong option.
@@ -58,7 +58,7 @@ def _text(directory: Path, index: SweepIndex, options: dict[str, str | None]) ->
 
 
 def _watch(directory: Path, options: dict[str, str | None]) -> int:
-    """Print the results again and again until the sweep has ended. Ctrl-C ends only this command."""
+    """Print the results once a second until the sweep has ended. Ctrl-C ends only this command."""
     with Live(console=Console(), refresh_per_second=2) as live:
         try:
             while True:

@@ -12,6 +12,7 @@ from loopwright.experiment.console.messages import output_width, tell
 from loopwright.experiment.console.options import read_options, split_options
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.jobs.recorded import read_recorded
+from loopwright.experiment.rundir.source_digests import source_digests
 from loopwright.experiment.rundir.stop_file import INTERRUPT, write_stop_file
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from loopwright.experiment.sweep.carry_on import carry_on, check_runnable
@@ -27,6 +28,7 @@ from loopwright.experiment.sweep.slurm import settled
 from loopwright.experiment.sweep.slurm_queue import open_slurm_id, open_slurm_ids, stop_in_slurm
 from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.tables.results_table import results_text
+from loopwright.records.environments import read_environment, section
 from loopwright.run_lock import hold, is_locked
 
 _RAISED = "raised"
@@ -36,7 +38,7 @@ def sweep(line: CommandLine, trust: Trust) -> int:
     """Continue or end a sweep, and return the exit code of the sweep.
 
     Raises:
-        SettingError: for a wrong option.
+        SettingError: for a wrong option, or if a flag with which the sweep was started is missing.
         CheckpointError: if the directory contains no sweep, if its index or a configuration cannot be used, or if
             another process runs the sweep.
     """
@@ -66,7 +68,7 @@ def _check_trust(index: SweepIndex, trust: Trust) -> None:
     """Refuse to start jobs without the flags with which the sweep was started.
 
     Raises:
-        SettingError: with the missing flags. The index is a file, so it cannot trust a package.
+        SettingError: if a flag is missing. The flags in the index do not count, as any program can change this file.
     """
     missing = [flag for flag in index.trust if flag not in trust.flags]
     if missing:
@@ -85,7 +87,7 @@ def _resume(directory: Path, index: SweepIndex, overrides: Sequence[str], trust:
     """Run the jobs that are pending, interrupted or skipped."""
     settings, others = split_settings(overrides)
     if others:
-        problem = ": a job keeps its settings; sweep resume takes only settings of the sweep, such as"
+        problem = ": sweep resume cannot change the settings of a job; it accepts only settings of the sweep, such as"
         raise SettingError(others[0], f"{problem} sweep.num_parallel=2. For further values, use sweep add.")
     index = changed_settings(index, settings)
     jobs = [replace(job, state="pending") if job.state == "skipped" else job for job in index.jobs]
@@ -120,21 +122,31 @@ def _retry(directory: Path, index: SweepIndex, overrides: Sequence[str], trust: 
             raise SettingError("from", f"=checkpoint: job {job.number} has no checkpoint; use from=start.")
         check_digest(directory / job.directory, job)
     if not chosen:
-        tell("No job has failed; nothing is left to do.")
+        tell("No job has failed, so there is nothing to retry.")
         return 0
     sweep = recorded_sweep(index)
     check_runnable(sweep, read_recorded(directory / chosen[0].directory), index.objective.mode, trust)
+    changed = _changed_sources([directory / job.directory for job in chosen], trust)
+    if changed:
+        tell(f"The source has changed since these jobs ran: {', '.join(changed)}.")
     for job in chosen:
         index = index.with_job(_again(directory, job, options["from"]))
     numbers = [job.number for job in chosen]
     return carry_on(directory, index, sweep, trust, only=numbers)
 
 
+def _changed_sources(run_dirs: Sequence[Path], trust: Trust) -> list[str]:
+    """Return the packages whose source code differs from the source code with which one of the jobs ran."""
+    recorded = [section(read_environment(run_dir), "source") for run_dir in run_dirs if has_begun(run_dir)]
+    now = source_digests(trust)
+    return [name for name in now if any(name in each and each[name] != now[name] for each in recorded)]
+
+
 def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
     """Return the entry of a failed job that runs again. If it begins at step 0, set its directory aside.
 
-    A job that raised an error begins at step 0, because its checkpoints may contain what led to the error. A job that
-    was killed, or ended for its time or memory, resumes.
+    A job that raised an error begins at step 0, because its checkpoints may contain the cause of the error. A job that
+    was killed, was out of time or memory, or found a full disk resumes. ``start`` overrides these rules.
     """
     run_dir = directory / job.directory
     raised = not job.attempts or job.attempts[-1].end == _RAISED
@@ -163,7 +175,7 @@ def _again(directory: Path, job: JobEntry, start: str | None) -> JobEntry:
 
 
 def _stop(directory: Path, overrides: Sequence[str]) -> int:
-    """Ask the runner of a sweep to end jobs. Without a runner, ask Slurm, and leave a file for each other job."""
+    """Ask the runner of a sweep to end jobs. Without a runner, ask Slurm, and write a stop file for other jobs."""
     options, rest = split_options(overrides, {"jobs": None})
     if rest:
         raise SettingError(rest[0], ": expected no override, or jobs=3,7.")
@@ -191,8 +203,8 @@ def _stop(directory: Path, overrides: Sequence[str]) -> int:
         write_stop_file(directory / job.directory, INTERRUPT, "sweep stop")
     if running:
         num = len(running)
-        what = "1 running job ends after its" if num == 1 else f"{num} running jobs end after their"
-        tell(f"{what} next validation.")
+        what = "1 running job ends at its" if num == 1 else f"{num} running jobs end at their"
+        tell(f"{what} next log step or validation.")
     else:
         tell("No job of this sweep is running.")
     return 0

@@ -118,7 +118,7 @@ class Pace:
         self._seen: deque[tuple[float, int]] = deque()  # time at which each step was first seen
 
     def add(self, step: int, now_seconds: float) -> None:
-        """Note that ``step`` is the newest step at this time. A smaller step than before starts a new measurement."""
+        """Record ``step`` as the newest step at this time. A smaller step than before starts a new measurement."""
         if self._seen and step < self._seen[-1][1]:
             self._seen.clear()
         if not self._seen or step > self._seen[-1][1]:
@@ -172,10 +172,10 @@ class Progress:
 def progress(
     follower: RunFollower, now_seconds: float, *, num_steps: int | None = None, objective: str | None = None
 ) -> Progress:
-    """Return the progress of a job. The rate is computed from the times of the calls, so this is called repeatedly.
+    """Return the progress of a job. The rate is computed from the times of this call and of earlier calls.
 
     Args:
-        follower: follower of the job. The caller calls its `RunFollower.read` before.
+        follower: follower of the job, whose `RunFollower.read` has been called.
         now_seconds: time of a monotonic clock.
         num_steps: number of steps in the plan of the run; None if unknown.
         objective: metric to show. Until it has a value, the training loss or another loss is shown.

@@ -20,12 +20,12 @@ from loopwright.experiment.sweep.screen.following import (
 )
 from loopwright.loggers.lines import duration_text, number_text
 
-_WIDE = 100  # columns from which the items of a line are separated by three spaces
+_WIDE = 100  # if the terminal has this many columns, three spaces separate the items of a line, otherwise two
 _NARROWEST = 30  # a narrower terminal breaks the lines itself
 _LEAST_COLUMNS = 36  # if fewer columns are left beside the label of a job, its items are put below the label
 _MAX_ERROR_LINES = 5
-# What is shown of a running job: columns of the bar, and indices in the result of `progress_cells`. The first choice
-# that fits is used.
+# Choices for the line of a running job: the columns of the progress bar, and the indices of the shown items in the
+# result of `progress_cells`. The first choice that fits is used.
 _CHOICES: tuple[tuple[int, tuple[int, ...]], ...] = (
     (20, (0, 1, 2, 3)),
     (10, (0, 1, 2, 3)),
@@ -210,7 +210,7 @@ def _log_of(entry: JobEntry) -> str:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return the shortest end of each key, in whole parts, that is not the end of another key."""
+    """Return each key shortened to its last parts, as few as distinguish it from the other keys."""
     parts = {key: key.split(".") for key in keys}
     names = {}
     for key, own in parts.items():

@@ -1,7 +1,7 @@
 """`Pruner`, which decides whether a running job is stopped early, and the rules median, percentile and hyperband.
 
 All rules compare the best value of the job up to a step with the best values of other jobs up to the same step. They
-count better jobs. They compute no averages, so the scale of the objective has no influence.
+count the jobs that are better, and compute no averages, so the scale of the objective has no influence.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ from typing import Protocol
 
 from loopwright.errors import did_you_mean, refuse
 
-_MIN_OTHERS = 4  # of `RankPruner`
-_SHARE = 3  # of `HalvingPruner`: one of this number of jobs passes a rung
+_MIN_OTHERS = 4  # `RankPruner` stops no job that has fewer other jobs to compare with
+_SHARE = 3  # `HalvingPruner`: one of this number of jobs passes a rung
 
 
 class Pruner(Protocol):
     """Decides whether a running job is stopped early."""
 
     def should_prune(self, job_values: Mapping[int, float], others: Sequence[Mapping[int, float]]) -> bool:
-        """Return whether the job should stop now.
+        """Return whether the job should stop now. Called after each validation of the job except the last.
 
         Args:
-            job_values: objective of the job at each validation so far, by ``global_step``. Called after a validation
-                that is not the last validation of the job.
+            job_values: objective of the job at each validation so far, by ``global_step``.
             others: objectives of the jobs with the same seed in all other groups, by ``global_step``.
         """
         ...
@@ -65,7 +64,7 @@ class HalvingPruner:
     """Stops a job that is not in the best third, rounded up, of the jobs that have reached the same rung.
 
     The rungs of a job are its validations 1, 3, 9, 27 and so on. At each validation, the job is compared at its newest
-    rung with all jobs that have a value at this step or later. The method is asynchronous successive halving: Li et
+    rung with all jobs that have reached the step of this rung. The method is asynchronous successive halving: Li et
     al., "A System for Massively Parallel Hyperparameter Tuning" (2020), with a reduction factor of 3 and with
     validations as the resource. In the paper, a job outside the best third is paused and can continue later. Here, it
     is stopped. Hyperband (Li et al., 2018) runs successive halving in several brackets, whose first rungs differ. Only

@@ -26,7 +26,7 @@ class PruningWatch:
         self._curves: dict[int, dict[int, float]] = {}
 
     def look(self, job: JobEntry) -> None:
-        """Ask a running job to end if the rule says so. Called once a second for each running job."""
+        """Ask a running job to end if the rule says so. Called several times a second for each running job."""
         before = len(self._curve(job))
         curve = self._read(job)
         if len(curve) == before or job.num_steps is None or max(curve) >= job.num_steps:

@@ -24,7 +24,7 @@ _STUDY_FILE = "study.log"
 class Searching:
     """Proposes the jobs of a search.
 
-    With a pruner, only the first seed of a new group runs at first. The other seeds follow if this job is not pruned.
+    With a pruner, only the first seed of a new group runs at first. The other seeds run if this job ends as done.
 
     Args:
         store: index of the sweep.
@@ -44,7 +44,10 @@ class Searching:
         self._search = make_search(sweep, store.index.objective.mode)
 
     def propose(self, index: SweepIndex, count: int) -> Sequence[JobEntry]:
-        """Add up to ``count`` groups to the sweep, and return their jobs.
+        """Add jobs to the sweep, and return them.
+
+        These are the other seeds of groups whose first job is done. Without such groups, these are the jobs of up to
+        ``count`` new groups.
 
         Args:
             index: index of the sweep.
@@ -80,7 +83,7 @@ class Searching:
         return self._sweep.settings.pruner != "none" and len(self._sweep.swept.seeds) > 1
 
     def _further_seeds(self, index: SweepIndex) -> list[list[str]]:
-        """Return the overrides of the jobs that follow a first job which was not pruned."""
+        """Return the overrides of the other seeds of each group whose first job is done."""
         if not self._decides_by_first:
             return []
         words = []
@@ -109,7 +112,7 @@ def make_search(sweep: Sweep, mode: str) -> Search:
 
 
 def trials_of(directory: Path, index: SweepIndex) -> list[Trial]:
-    """Return what a search knows of the groups of a sweep."""
+    """Return one `Trial` for each group of a sweep. A search computes its proposals from these trials."""
     trials = []
     for group in index.groups:
         jobs = index.jobs_of(group.number)
@@ -125,7 +128,7 @@ def trials_of(directory: Path, index: SweepIndex) -> list[Trial]:
 
 
 def curve_of(run_dir: Path, name: str) -> dict[int, float]:
-    """Return the values of a metric by ``global_step``; empty if the run has none, or cannot be read."""
+    """Return the values of a metric by ``global_step``; empty if there are no values, or they cannot be read."""
     try:
         series = read_series(run_dir).get(name, Series(name, [], []))
     except CheckpointError:

@@ -1,8 +1,8 @@
 """`TpeSearch`: a search that learns from earlier groups, with the tree-structured Parzen estimator of Optuna.
 
-Optuna stores nothing for Loopwright. For each proposal, a new study is built from the trials, and its sampler gets a
-seed that depends only on the seed of the search and on the number of the proposal. Interrupting and resuming a sweep
-therefore does not change its proposals.
+For each proposal, a new study of Optuna is built from the trials. Its sampler gets a seed that depends only on the seed
+of the search, on the number of the proposal, and on how often Optuna has repeated earlier values. With one job at a
+time, a sweep that is interrupted and resumed therefore makes the same proposals.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _NUM_RANDOM = 10  # the estimator is used when this number of groups is done or pruned; before, values are random
-_MAX_ASKS = 10  # of Optuna, for one proposal
+_MAX_ASKS = 10  # Optuna is asked at most this often for one proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def _distribution(factor: Factor) -> BaseDistribution:
 
 
 def _param(factor: Factor, value: Any) -> Any:
-    """Return a value as Optuna gets it. A listed value becomes JSON, because for Optuna, 1, 1.0 and True are equal."""
+    """Return the value for Optuna. A listed value becomes JSON, because for Optuna, 1, 1.0 and True are equal."""
     return value if factor.values is None else text_of_value(value)
 
 

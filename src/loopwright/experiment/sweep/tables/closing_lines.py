@@ -23,13 +23,13 @@ _THREADS = "device.num_threads"
 def failure_lines(
     index: SweepIndex, *, jobs: Collection[int] | None = None, shown: Collection[int] | None = None
 ) -> list[str]:
-    """Return a line with the error of each failed job.
+    """Return one line for each failed job, with its error.
 
     Args:
         index: index of the sweep.
         jobs: numbers of the jobs to report; None: all jobs.
-        shown: numbers of the groups in the table. The lines of jobs in other groups contain the overrides of the
-            group. None: all groups.
+        shown: numbers of the groups in the table. The lines of jobs in other groups contain the overrides of
+            their groups. None: all groups.
     """
     lines = []
     for job in index.jobs:
@@ -54,7 +54,7 @@ def summary_line(index: SweepIndex) -> str:
 
 
 def tie_line(index: SweepIndex) -> str | None:
-    """Return a line about the groups whose means differ by at most one standard error; None if there is no tie."""
+    """Return a line about the groups at most one standard error worse than the best mean; None if there is no tie."""
     num_jobs = Counter(job.group for job in index.jobs)
     whole = [group for group in index.groups if group.mean is not None and group.num_done == num_jobs[group.number]]
     if index.best is None or not whole:
@@ -95,7 +95,7 @@ def next_steps(index: SweepIndex, directory: str, *, num_threads: int | None, wi
         index: index of the sweep.
         directory: directory of the sweep, as it is printed.
         num_threads: number of threads of the jobs; None if it is unknown.
-        width: width of the terminal in characters. What does not fit into a line begins a new line.
+        width: width of the terminal in characters. An item that does not fit begins a new line.
     """
     page = Path(directory, PAGE_FILE)
     parts = [f"Pictures: {shell_line([str(page)])}"] if page.exists() else []

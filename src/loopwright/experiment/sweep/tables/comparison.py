@@ -1,4 +1,4 @@
-"""Functions that compare the groups of a sweep with a baseline group, on the seeds that both groups have."""
+"""Functions that compare the groups of a sweep with a baseline group, for each seed that both groups have done."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def compare_jobs(jobs: Sequence[JobEntry], baseline_jobs: Sequence[JobEntry], mo
 def sign_flip_p_value(differences: Sequence[float]) -> float:
     """Return the two-sided p-value of the sign-flip test of paired differences.
 
-    If the groups are equal, each difference is as likely as its negative. The p-value is the fraction of all 2**n sign
-    patterns with a sum at least as far from 0 as the observed sum (R. A. Fisher, The Design of Experiments, 1935,
-    section 21). For more than 16 differences, the distribution of the sums is approximated by a normal distribution
-    with the same variance.
+    If the groups do not differ, each difference is as likely as its negative (null hypothesis). The p-value is the
+    fraction of all 2**n sign patterns with a sum at least as far from 0 as the observed sum (R. A. Fisher, The Design
+    of Experiments, 1935, section 21). For more than 16 differences, the distribution of the sums is approximated by a
+    normal distribution with the same variance.
     """
     observed = abs(math.fsum(differences))
     if len(differences) > _MAX_EXACT_PAIRS:
@@ -83,12 +83,12 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
 def baseline_of(index: SweepIndex) -> int | None:
     """Return the number of the group that other groups are compared with.
 
-    This is the group that ``sweep.baseline`` describes. If several groups match, the values of the configuration decide
-    between them. Without ``sweep.baseline``, this is the group with the values of the configuration.
+    This is the group that ``sweep.baseline`` describes. If several groups match, the group with the values of the
+    configuration is preferred. Without ``sweep.baseline``, this is the group with the values of the configuration.
 
     Returns:
-        The number of the group. If no group has the values of the configuration, the first group. None if the sweep has
-        no groups, or if no group matches ``sweep.baseline``.
+        The number of the group. If no matching group has the values of the configuration, the first matching group.
+        None if the sweep has no groups, or if no group matches ``sweep.baseline``.
     """
     groups: Sequence[Group] = index.groups
     given = index.settings.get("baseline")

@@ -25,7 +25,7 @@ from loopwright.plan import settle_mode
 AS_CONFIGURED = "as configured"
 _MAX_METRICS = 3
 _MAX_LABEL = 30  # maximum number of characters of the values of the baseline in a heading
-NO_VALUE = "no value"  # a job that is done, with an objective that is not a finite number
+NO_VALUE = "no value"  # shown for a job that is done, but has no finite objective
 _STATES = ("running", "interrupted", "failed", "pruned", "skipped", "pending", NO_VALUE)
 
 Kind = Literal["factor", "objective", "best", "metric", "comparison", "jobs"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +54,22 @@ def csv_text(index: SweepIndex) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     last = ("best", "best_step", "global_step", "seconds", "weights_sha256", "error", "directory")
-    rows.writerow(["job", "group", "seed", *keys, "state", objective, *metrics, *last])
+    rows.writerow(_printable(["job", "group", "seed", *keys, "state", objective, *metrics, *last]))
     for job in index.jobs:
         values = index.groups[job.group].values
         best = best_value(job, objective)
         best_step = None if best is None or job.best is None else job.best.get("step")
-        rows.writerow(
+        cells = _printable(
             [
                 *(job.number, job.group, job.seed),
                 *(value_text(values[key]) if key in values else "" for key in keys),
                 job.state,
                 *map(_cell, (job.objective, *(job.metrics.get(name) for name in metrics), best, best_step)),
                 *(job.global_step, job.seconds, job.weights_sha256 or ""),
-                *(printable(job.error or "", keeps_newlines=False), job.directory),
+                *(job.error or "", job.directory),
             ]
         )
+        rows.writerow(cells)
     return text.getvalue()
 
 
@@ -101,6 +103,11 @@ def markdown_text(
         [f"- {label}: {_code(command)}" for label, _, command in (step.partition(": ") for step in steps)],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _printable(cells: Sequence[Any]) -> list[Any]:
+    """Replace unprintable characters of texts. An index may come from an untrusted source."""
+    return [printable(cell, keeps_newlines=False) if isinstance(cell, str) else cell for cell in cells]
 
 
 def _cell(value: Any) -> str:
