@@ -240,10 +240,11 @@ def _make_source(
     source = whole.copy()
     _set(source, leaves)
     extend_name(source, source.hydra.runtime.choices, overrides, naming_groups, allowed)
-    separators = source.hydra.job.config.override_dirname
-    listed = [word for word in words if override_key(word) not in separators.exclude_keys]
     source.hydra.overrides.task = list(words)
-    source.hydra.job.override_dirname = separators.item_sep.join(sorted(listed)).replace("=", separators.kv_sep)
+    if not OmegaConf.is_interpolation(source.hydra.job, "override_dirname"):  # in Hydra 1.4, it is an interpolation
+        separators = source.hydra.job.config.override_dirname
+        listed = [word for word in words if override_key(word) not in separators.exclude_keys]
+        source.hydra.job.override_dirname = separators.item_sep.join(sorted(listed)).replace("=", separators.kv_sep)
     return source
 
 
