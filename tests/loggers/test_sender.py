@@ -202,7 +202,7 @@ def test_a_trainer_that_logs_nothing_connects_to_nothing(tmp_path: Path) -> None
     assert (store.num_connections, [*tmp_path.iterdir()]) == (0, [])
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"run_id": 3, "sent": {"a": "x", "b": -1, "c": true}, "place": []}', "{"])
+@pytest.mark.parametrize("text", ["", "[1]", '{"run_id": 3, "sent": {"a": "x", "b": -1, "c": true}}', "{"])
 def test_a_damaged_record_is_not_used(tmp_path: Path, text: str) -> None:
     (tmp_path / "store.json").write_text(text)
     assert read_sent(tmp_path / "store.json") in (None, SentRecord())

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,33 +17,13 @@ from torch.utils.data import DataLoader
 
 import tiny
 import wandb_records
-from command import environment, small_run
+from killed import kill_and_resume, lines_of
 from loopwright import Checkpointing, TrainingLoop
 from loopwright.errors import SaveError, SettingError
 from loopwright.loggers import JSONLinesLogger, WandbLogger
 from loopwright.loggers.wandb_file import WandbFile
 
 needs_extra = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs the extra wandb")
-
-KILLER = '''
-import os, signal, time
-from pathlib import Path
-from loopwright import Callback
-
-class Kill(Callback):
-    """Kills the process at the end of a validation, once. Before, waits until values are sent."""
-
-    def __init__(self, step, waits, api_key="", place=""):
-        self.step, self.waits = step, waits
-
-    def on_validate_end(self, trainer, model, loop):
-        if trainer.global_step == self.step and not Path("killed").exists():
-            Path("killed").touch()
-            sent = trainer.run_dir / "wandb.json"
-            while self.waits and not (sent.exists() and '"val/loss": 2' in sent.read_text()):
-                time.sleep(0.01)
-            os.kill(os.getpid(), signal.SIGKILL)
-'''
 
 
 @pytest.fixture
@@ -55,19 +32,6 @@ def proxy() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield server
-
-
-def call(cwd: Path, variables: dict[str, str], *words: str) -> int:
-    command = [sys.executable, "-m", "loopwright", "--trust=killer", "--allow-env=PLANTED", *words]
-    process = subprocess.run(
-        command, cwd=cwd, env={**environment(cwd), **variables}, stdout=subprocess.DEVNULL, check=False, timeout=200
-    )
-    return process.returncode
-
-
-def lines_of(run_dir: Path) -> list[tuple[str, int, float]]:
-    rows = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
-    return [(row["name"], row["step"], float(row["value"])) for row in rows]
 
 
 def files_below(folder: Path) -> Iterator[bytes]:
@@ -79,19 +43,12 @@ def files_below(folder: Path) -> Iterator[bytes]:
 @needs_extra
 @pytest.mark.parametrize("waits", [True, False], ids=["after sending", "before sending"])
 def test_a_killed_and_resumed_run_has_each_value_once(tmp_path: Path, proxy: socket.socket, waits: bool) -> None:
-    (tmp_path / "killer.py").write_text(KILLER)
     address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
     variables = {name: f"planted {name}" for name in ("USER", "LOGNAME", "HOSTNAME", "WANDB_USERNAME", "WANDB_EMAIL")}
     variables |= {"PLANTED": "planted value", "WANDB_API_KEY": "p1anted0" * 5, "HOME": str(tmp_path / "planted home")}
     variables |= {"HTTPS_PROXY": address, "HTTP_PROXY": address, "ALL_PROXY": address}
-    words = [
-        "+callbacks.kill={_target_: killer.Kill, step: 4, api_key: planted key, place: '${oc.env:PLANTED}'}",
-        f"+callbacks.kill.waits={waits}", "loggers=[json_lines,wandb]", "loop.max_steps=6", "log_every_n_steps=1",
-    ]  # fmt: skip
-    assert call(tmp_path, variables, *small_run(*words)) == -signal.SIGKILL
-    (run_dir,) = tmp_path.glob("outputs/*/*")
-    assert call(tmp_path, variables, "resume", str(run_dir)) == 0
-
+    words = ["+callbacks.kill.api_key=planted key", "+callbacks.kill.place='${oc.env:PLANTED}'"]
+    run_dir = kill_and_resume(tmp_path, "wandb", variables, *words, waits=waits)
     logged, sent = lines_of(run_dir), wandb_records.points(run_dir)
     assert len({(name, step) for name, step, _ in sent}) == len(sent)
     assert sorted(point for point in sent if not point[0].startswith("timing/")) == sorted(logged)

@@ -3,8 +3,17 @@
 from loopwright.loggers.csv_logger import CSVLogger
 from loopwright.loggers.default import default_loggers
 from loopwright.loggers.json_lines import JSONLinesLogger
+from loopwright.loggers.mlflow_logger import MLFlowLogger
 from loopwright.loggers.progress import ProgressLogger
 from loopwright.loggers.tensor_board import TensorBoardLogger
 from loopwright.loggers.wandb_logger import WandbLogger
 
-__all__ = ["CSVLogger", "JSONLinesLogger", "ProgressLogger", "TensorBoardLogger", "WandbLogger", "default_loggers"]
+__all__ = [
+    "CSVLogger",
+    "JSONLinesLogger",
+    "MLFlowLogger",
+    "ProgressLogger",
+    "TensorBoardLogger",
+    "WandbLogger",
+    "default_loggers",
+]

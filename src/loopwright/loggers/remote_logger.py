@@ -76,7 +76,7 @@ class RemoteLogger(Logger, ABC):
 
         Args:
             run_dir: run directory.
-            before: what was sent before this run was resumed; None for a new run.
+            before: what was sent before this run was resumed; empty if this is not recorded; None for a new run.
             note: function that writes the record of the run. Call it as soon as the ID of the run is known.
         """
 
@@ -170,14 +170,15 @@ class RemoteLogger(Logger, ABC):
             record = SentRecord()
 
             def note(new: SentRecord) -> None:
-                record.run_id, record.place, record.last_steps = new.run_id, new.place, new.last_steps
+                record.run_id, record.last_steps = new.run_id, new.last_steps
                 record.write(file)
 
             def note_sent(last_steps: Mapping[str, int]) -> None:
                 record.last_steps = last_steps
                 record.write(file)
 
-            destination = self.destination(self._run_dir, read_sent(file) if self._is_own_run else None, note)
+            before = (read_sent(file) or SentRecord()) if self._is_own_run else None
+            destination = self.destination(self._run_dir, before, note)
             self._sender = Sender(
                 destination,
                 self._backlog,

@@ -18,12 +18,10 @@ class SentRecord:
 
     Attributes:
         run_id: ID of the run at the receiver; None if no run was created there.
-        place: path of the database of the receiver; None if the receiver is not a file.
         last_steps: last step that was sent, by the name of the value.
     """
 
     run_id: str | None = None
-    place: str | None = None
     last_steps: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, file: Path) -> None:
@@ -32,7 +30,7 @@ class SentRecord:
         Raises:
             OSError: if the file cannot be written.
         """
-        found = {"run_id": self.run_id, "place": self.place, "sent": dict(self.last_steps)}
+        found = {"run_id": self.run_id, "sent": dict(self.last_steps)}
         replace_file(file, (json.dumps(found, indent=2) + "\n").encode())
 
 
@@ -44,10 +42,9 @@ def read_sent(file: Path) -> SentRecord | None:
         return None
     if not found:
         return None
-    run_id, place, sent = found.get("run_id"), found.get("place"), found.get("sent")
+    run_id, sent = found.get("run_id"), found.get("sent")
     steps = sent.items() if isinstance(sent, dict) else ()
     return SentRecord(
         run_id=run_id if isinstance(run_id, str) and run_id else None,
-        place=place if isinstance(place, str) else None,
         last_steps={name: step for name, step in steps if type(step) is int and step >= 0},
     )

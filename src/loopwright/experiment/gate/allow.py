@@ -27,7 +27,7 @@ _LOOPWRIGHT = """
     callbacks.GradientNorms callbacks.NoiseScale callbacks.Profile callbacks.Summary
     downstream.EleutherEvalHarness downstream.ByteTokenizer downstream.TokenizerFile
     loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger
-    loggers.TensorBoardLogger loggers.WandbLogger
+    loggers.MLFlowLogger loggers.TensorBoardLogger loggers.WandbLogger
 """
 
 _LAYERS = """
@@ -107,6 +107,7 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),
         "loopwright.downstream.TokenizerFile": ("tokenizers", "lm"),
+        "loopwright.loggers.MLFlowLogger": ("mlflow", "mlflow"),
         "loopwright.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
         "loopwright.loggers.WandbLogger": ("wandb", "wandb"),
         "loopwright.models.CausalLM": ("transformers", "lm"),
