@@ -317,3 +317,16 @@ class AddsPlanNotes(Protocol):
     """A callback that adds lines to the notes in each description of a plan."""
 
     plan_notes: Sequence[str]
+
+
+@runtime_checkable
+class RecordsSweeps(Protocol):
+    """A logger that also records a sweep. The process that starts the jobs of the sweep calls these methods."""
+
+    def begin_sweep(self, sweep_dir: Path) -> None:
+        """Called before the first job begins, and before the remaining jobs of a resumed sweep begin."""
+        ...
+
+    def end_sweep(self, sweep_dir: Path, state: str) -> None:
+        """Called after the last job has ended. ``state`` is "done", "failed" or "interrupted"."""
+        ...

@@ -35,6 +35,7 @@ from loopwright.experiment.sweep.slurm_executor import LOCAL
 from loopwright.experiment.sweep.slurm_queue import open_slurm_ids
 from loopwright.experiment.sweep.store import opened_store
 from loopwright.experiment.sweep.sweep_log import SweepLog
+from loopwright.experiment.sweep.sweep_loggers import logged_sweep
 from loopwright.experiment.sweep.tables.results_table import results_text
 from loopwright.experiment.sweep.with_torch import check_search, count_accelerators, make_inline, make_searching
 
@@ -76,8 +77,7 @@ def carry_on(
         num_parallel = launcher.num_free
         if launcher.outlives_runner:
             num_parallel = min(num_parallel, settings.slurm.max_parallel, num_jobs_of(store.index))
-        else:
-            _warn_about_threads(threads, num_parallel, kind)
+        _warn_about_threads(launcher, threads, num_parallel, kind)
         log, beginning = SweepLog(directory), head(store.index, num_parallel, threads, directory)
         tell(beginning)
         log.write(beginning)
@@ -106,7 +106,8 @@ def carry_on(
                 watch=None if pruning is None else pruning.look,
                 taken=taken,
             )
-            code = runner.run()
+            with logged_sweep(directory, config, trust, lambda: store.index.state):
+                code = runner.run()
         results.finish()
         is_said = sys.stdout.isatty() or is_same_output(sys.stdout, sys.stderr)  # the screen has printed the errors
         text = results_text(store.index, str(directory), width=output_width(), with_failures=not is_said)
@@ -184,7 +185,9 @@ def _still_in_slurm(directory: Path, permissions: Sequence[str]) -> str:
     return f"The jobs continue in Slurm. To see them: {show}. To wait for them: {resume}. To end them: {stop}."
 
 
-def _warn_about_threads(threads: int, num_parallel: int, kind: str) -> None:
+def _warn_about_threads(launcher: Launcher, threads: int, num_parallel: int, kind: str) -> None:
+    if launcher.outlives_runner:  # Slurm decides how many jobs share a machine
+        return
     num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if kind == _CPU and num_parallel > 1 and threads * num_parallel > num_cores:
         problem = f"{num_parallel} jobs at a time with {threads} threads each on {num_cores} cores"
