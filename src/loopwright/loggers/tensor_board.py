@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from loopwright.errors import SaveError, refuse
 from loopwright.hooks import Logger
 from loopwright.loggers.append_only import is_of_run
+from loopwright.loggers.remote_logger import TIMING_PREFIX
+from loopwright.loggers.run_facts import RunFacts, as_text, read_facts
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -27,8 +29,10 @@ FOLDER = "tensorboard"
 class TensorBoardLogger(Logger):
     """Writes metrics, timings and texts as event files to ``tensorboard/`` in the run directory.
 
-    ``tensorboard --logdir outputs`` shows all runs. Events are flushed to disk after each validation and when the
-    trainer is closed. When a run is resumed from one of its checkpoints, events after that checkpoint are removed.
+    ``tensorboard --logdir outputs`` shows all runs. Durations, rates and sizes are shown under ``timing/NAME``. The
+    hyper-parameters are the factors of a sweep and the settings that differ from the configuration of the experiment.
+    Events are flushed to disk after each validation and when the trainer is closed. When a run is resumed from one of
+    its checkpoints, events after that checkpoint are removed.
 
     Raises:
         ImportError: if tensorboard is missing when the trainer is built: ``pip install 'loopwright[tensorboard]'``.
@@ -72,6 +76,15 @@ class TensorBoardLogger(Logger):
         self.finalize()
         self._run_dir = Path(trainer.run_dir)
 
+    def on_fit_start(self, trainer: Trainer, train_dataloader: Any, val_dataloader: Any, loop: LoopCallback) -> None:
+        """Write the hyper-parameters of a new run that has a recorded configuration."""
+        assert self._run_dir is not None, "a trainer sets its loggers up before a fit"
+        facts = read_facts(self._run_dir)
+        if facts.config and not self._is_own_run:
+            file: Any = self._open().file_writer
+            for summary in _session(facts):
+                file.add_summary(summary)
+
     def on_enter_validate(self, trainer: Trainer, stack: ExitStack, val_dataloader: Any, loop: LoopCallback) -> None:
         """Flush the events to disk when the validation ends."""
         stack.callback(self._flush)
@@ -83,8 +96,8 @@ class TensorBoardLogger(Logger):
             writer.add_scalar(name, value, step)
 
     def log_timing(self, timing: Mapping[str, float], step: int) -> None:
-        """Write a scalar event for each duration and rate."""
-        self.log_metrics(timing, step)
+        """Write a scalar event for each duration, rate and size, under ``timing/NAME``."""
+        self.log_metrics({f"{TIMING_PREFIX}{name}": value for name, value in timing.items()}, step)
 
     def log_text(self, texts: Mapping[str, str], step: int) -> None:
         """Write a text event for each text, which TensorBoard shows verbatim."""
@@ -129,3 +142,17 @@ def _summary_writer() -> type[SummaryWriter]:
         remedy = "pip install 'loopwright[tensorboard]'"
         raise ImportError(f"loggers: TensorBoardLogger needs {error.name or 'tensorboard'}; {remedy}.") from error
     return SummaryWriter
+
+
+def _session(facts: RunFacts) -> tuple[Any, Any]:
+    """Return the summaries of the start and of the end of a run, with its hyper-parameters.
+
+    The third summary of torch describes the experiment, and is not written. TensorBoard would use the one of the first
+    run for all runs, and hide the hyper-parameters that the first run lacks.
+    """
+    from torch.utils.tensorboard.summary import hparams
+
+    values = {**facts.changes, **facts.factors}
+    known = {key: each if isinstance(each, bool | int | float | str) else as_text(each) for key, each in values.items()}
+    _, start, end = hparams(known, {})  # type: ignore[no-untyped-call]
+    return start, end
