@@ -9,8 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 NEXT := .venv-hydra-next
 EXTRAS := .venv-extras
-OPTIONAL := accelerate axe-playwright-python lm-eval optuna pandas playwright submitit tensorboard torchmetrics \
-	transformers uplot-python
+OPTIONAL := accelerate alembic axe-playwright-python lm-eval mlflow-skinny optuna pandas playwright sqlalchemy submitit \
+	tensorboard torchmetrics transformers uplot-python wandb
 
 .PHONY: install train sweep test test-all test-hydra-next test-extras golden check format
 
@@ -53,8 +53,8 @@ test-hydra-next: $(STAMP)
 # Runs the tests marked extras. They skip themselves if an optional package is missing, so first make sure that none is.
 test-extras: $(STAMP)
 	$(call layer,$(EXTRAS),--constraint constraints.txt $(OPTIONAL))
-	$(EXTRAS)/bin/python -W ignore \
-		-c 'import accelerate, lm_eval, optuna, pandas, playwright, submitit, tensorboard, torchmetrics, transformers, uplot'
+	$(EXTRAS)/bin/python -W ignore -c 'import accelerate, alembic, lm_eval, mlflow, optuna, pandas, playwright'
+	$(EXTRAS)/bin/python -W ignore -c 'import sqlalchemy, submitit, tensorboard, torchmetrics, transformers, uplot, wandb'
 	PYTHONPATH=$(CURDIR)/src $(EXTRAS)/bin/python -m pytest -q -n $(JOBS) -m extras tests $(ARGS)
 
 # Compares the losses of the shipped experiments with the recorded losses; `make golden ARGS=--renew` records them again.

@@ -76,7 +76,7 @@ GROUPS = {
         "profile",
         "summary",
     },
-    "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard"},
+    "loggers": {"default", "none", "progress", "json_lines", "csv", "tensorboard", "wandb"},
 }
 KINDS: dict[str, type | tuple[type, ...]] = {
     "loop": LoopCallback,

@@ -32,6 +32,7 @@ FITTING = {
     **dict.fromkeys(("gpu", "cuda", "xpu"), torch.accelerator.is_available()),
     "metrics]": find_spec("torchmetrics") is not None,
     "tensorboard": find_spec("tensorboard") is not None,
+    "wandb": find_spec("wandb") is not None,
     "/proc/": not Path("/proc/self/mem").exists(),
 }
 

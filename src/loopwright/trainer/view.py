@@ -148,6 +148,11 @@ class TrainerView:
         return self._parts.stopping.by
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether the current or last fit ends early, such as after a signal, and a later process will resume it."""
+        return self._parts.state.is_interrupted
+
+    @property
     def validation_name(self) -> str | None:
         """Prefix of the metrics of the validation in progress, such as ``val/0``; None outside a validation."""
         return self._parts.state.validation_name

@@ -26,7 +26,8 @@ _LOOPWRIGHT = """
     callbacks.Throughput callbacks.Memory callbacks.DataStall callbacks.Utilisation
     callbacks.GradientNorms callbacks.NoiseScale callbacks.Profile callbacks.Summary
     downstream.EleutherEvalHarness downstream.ByteTokenizer downstream.TokenizerFile
-    loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger loggers.TensorBoardLogger
+    loggers.ProgressLogger loggers.JSONLinesLogger loggers.CSVLogger
+    loggers.TensorBoardLogger loggers.WandbLogger
 """
 
 _LAYERS = """
@@ -107,6 +108,7 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "loopwright.downstream.EleutherEvalHarness": ("lm_eval", "eval"),
         "loopwright.downstream.TokenizerFile": ("tokenizers", "lm"),
         "loopwright.loggers.TensorBoardLogger": ("tensorboard", "tensorboard"),
+        "loopwright.loggers.WandbLogger": ("wandb", "wandb"),
         "loopwright.models.CausalLM": ("transformers", "lm"),
     }
 )
