@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loopwright.experiment.compose.value_text import value_text
@@ -77,5 +77,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@example("\x7f")
+@example("a\x85'b")
 def test_yaml_reads_a_formatted_value_as_the_same_value(value: object) -> None:
     assert yaml.safe_load(value_text(value)) == value

@@ -155,7 +155,7 @@ def test_an_array_continues_after_ctrl_c_and_a_later_runner_takes_it_up(begin: C
         assert f"#SBATCH --{flag}\n" in script
     fake.run("1234_0")
     assert "1 of 2 jobs done, 1 running" in cli("sweep", "show", "s").out
-    other = cli("sweep", "resume", "s", "sweep.launcher=process")
+    other = cli("sweep", "resume", "--trust=mine", "s", "sweep.launcher=process")
     assert other.code == 2
     assert "1 jobs of this sweep are still in Slurm" in other.err
     process = fake.begin("1234_1")

@@ -44,4 +44,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if "'" in text or not text.isprintable() else f"'{text}'"
+    if "'" not in text and text.isprintable():
+        return f"'{text}'"
+    # YAML accepts neither of these two control characters, which JSON does not escape.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\x7f").replace("\x85", "\\x85")
