@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -49,6 +50,28 @@ def kill_and_resume(cwd: Path, logger: str, variables: Mapping[str, str], *words
     (run_dir,) = cwd.glob("outputs/*/*/")
     assert _call(cwd, variables, "resume", str(run_dir)) == 0
     return run_dir
+
+
+def open_port() -> socket.socket:
+    """Return a port of this machine that accepts connections, for `proxy_variables`."""
+    server = socket.create_server(("127.0.0.1", 0))
+    server.setblocking(False)
+    return server
+
+
+def proxy_variables(server: socket.socket) -> dict[str, str]:
+    """Return environment variables with which a process takes the port for the proxy of the network."""
+    address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    return dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"), address)
+
+
+def has_connection(server: socket.socket) -> bool:
+    """Return whether a process has connected to the port."""
+    try:
+        server.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
 
 
 def lines_of(run_dir: Path) -> list[tuple[str, int, float]]:

@@ -17,7 +17,7 @@ import yaml
 
 import tiny
 from command import environment, small_run
-from killed import kill_and_resume, lines_of
+from killed import has_connection, kill_and_resume, lines_of, open_port, proxy_variables
 from loopwright import Checkpointing, TrainingLoop
 from loopwright.loggers import MLFlowLogger
 from loopwright.loggers.run_facts import leaves_as_text
@@ -76,7 +76,9 @@ def fit(run_dir: Path, logger: MLFlowLogger, num_steps: int = 4, **settings: Any
 def test_a_killed_and_resumed_run_has_each_value_once(here: Path, waits: bool) -> None:
     variables = {"PLANTED": "planted value", "USER": "planted", "LOGNAME": "planted"}
     words = ["+callbacks.kill.api_key=planted key", "+callbacks.kill.place='${oc.env:PLANTED}'"]
-    run_dir = kill_and_resume(here, "mlflow", variables, *words, waits=waits)
+    with open_port() as server:
+        run_dir = kill_and_resume(here, "mlflow", variables | proxy_variables(server), *words, waits=waits)
+        assert not has_connection(server)
     store = client(here)
     (run,) = all_runs(store)
     assert sent_once(store, run) == sorted(lines_of(run_dir))

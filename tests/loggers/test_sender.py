@@ -104,7 +104,7 @@ def test_values_are_sent_in_order_in_batches_and_then_the_end() -> None:
     assert sent[-1] == {"a": MAX_BATCH + 9}
 
 
-def test_a_failure_is_told_once_and_the_values_are_sent_at_the_next_call(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_once_and_the_values_are_sent_at_the_next_call(caplog: pytest.LogCaptureFixture) -> None:
     store = Store()
     store.is_down = True
     with caplog.at_level(logging.WARNING, "loopwright"):

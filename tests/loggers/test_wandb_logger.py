@@ -17,21 +17,14 @@ from torch.utils.data import DataLoader
 
 import tiny
 import wandb_records
-from killed import kill_and_resume, lines_of
+from command import run_in, small_run
+from killed import has_connection, kill_and_resume, lines_of, open_port, proxy_variables
 from loopwright import Checkpointing, TrainingLoop
 from loopwright.errors import SaveError, SettingError
 from loopwright.loggers import JSONLinesLogger, WandbLogger
 from loopwright.loggers.wandb_file import WandbFile
 
 needs_extra = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="needs the extra wandb")
-
-
-@pytest.fixture
-def proxy() -> Iterator[socket.socket]:
-    """A port of this machine, which the command takes for the proxy of the network."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
 
 
 def files_below(folder: Path) -> Iterator[bytes]:
@@ -42,11 +35,15 @@ def files_below(folder: Path) -> Iterator[bytes]:
 @pytest.mark.slow
 @needs_extra
 @pytest.mark.parametrize("waits", [True, False], ids=["after sending", "before sending"])
-def test_a_killed_and_resumed_run_has_each_value_once(tmp_path: Path, proxy: socket.socket, waits: bool) -> None:
-    address = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+def test_a_killed_and_resumed_run_has_each_value_once(tmp_path: Path, waits: bool) -> None:
+    with open_port() as proxy:
+        check_killed_and_resumed(tmp_path, proxy, waits)
+
+
+def check_killed_and_resumed(tmp_path: Path, proxy: socket.socket, waits: bool) -> None:
     variables = {name: f"planted {name}" for name in ("USER", "LOGNAME", "HOSTNAME", "WANDB_USERNAME", "WANDB_EMAIL")}
     variables |= {"PLANTED": "planted value", "WANDB_API_KEY": "p1anted0" * 5, "HOME": str(tmp_path / "planted home")}
-    variables |= {"HTTPS_PROXY": address, "HTTP_PROXY": address, "ALL_PROXY": address}
+    variables |= proxy_variables(proxy)
     words = ["+callbacks.kill.api_key=planted key", "+callbacks.kill.place='${oc.env:PLANTED}'"]
     run_dir = kill_and_resume(tmp_path, "wandb", variables, *words, waits=waits)
     logged, sent = lines_of(run_dir), wandb_records.points(run_dir)
@@ -65,8 +62,7 @@ def test_a_killed_and_resumed_run_has_each_value_once(tmp_path: Path, proxy: soc
     for content in files_below(run_dir / "wandb"):
         assert b"planted" not in content and b"p1anted" not in content
         assert socket.gethostname().encode() not in content
-    with pytest.raises(BlockingIOError):  # nothing has connected
-        proxy.accept()
+    assert not has_connection(proxy)
 
 
 def fit(run_dir: Path, logger: WandbLogger, num_steps: int = 4, **settings: Any) -> None:
@@ -112,6 +108,25 @@ def test_the_summary_has_last_and_best_values_and_a_failure_its_exit_code(tmp_pa
     with pytest.raises(RuntimeError, match="planned"):
         fit(tmp_path / "failed", WandbLogger(), callbacks=[tiny.Recorder(fail)])
     assert [end.exit_code for end in wandb_records.messages(tmp_path / "failed", "exit")] == [1]
+
+
+@pytest.mark.extras
+@needs_extra
+@pytest.mark.usefixtures("home")
+def test_the_jobs_of_a_sweep_are_a_group_and_equal_settings_have_the_same_job_type(tmp_path: Path) -> None:
+    wide = ",".join(["4"] * 30)
+    words = ["-m", "seed=0,1", f"model.hidden=[4],[{wide}]", "loop.max_steps=2", "loggers=[json_lines,wandb]"]
+    answer = run_in(tmp_path, *small_run(*words))
+    assert answer.code == 0, answer.err
+    (sweep_dir,) = tmp_path.glob("outputs/*/*_sweep")
+    runs = {number: wandb_records.messages(sweep_dir / str(number), "run")[0] for number in range(4)}
+    assert {run.run_group for run in runs.values()} == {sweep_dir.name}
+    assert {number: run.run_id for number, run in runs.items()} == {n: f"{sweep_dir.name}-{n}" for n in range(4)}
+    long = f"model.hidden=[{wide}]"[:64]
+    assert sorted(run.job_type for run in runs.values()) == sorted(["model.hidden=[4]", long] * 2)
+    for number in range(4):
+        sent = wandb_records.points(sweep_dir / str(number))
+        assert sorted(p for p in sent if not p[0].startswith("timing/")) == sorted(lines_of(sweep_dir / str(number)))
 
 
 @pytest.mark.extras

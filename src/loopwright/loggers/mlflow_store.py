@@ -45,7 +45,7 @@ def check_mlflow() -> None:
         import sqlalchemy  # noqa: F401
     except ImportError as error:
         raise missing_package("MLFlowLogger", error, "mlflow", _PACKAGES) from error
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each migration
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs each migration
 
 
 def mlflow_name(name: str) -> str:

@@ -170,8 +170,9 @@ class Sender:
 
     def _raise_error(self) -> None:
         if self._stops_on_error and self._error is not None:
-            raise SaveError(f"{self._name}: cannot send: {_one_line(self._error)}") from self._error
+            raise SaveError(f"{self._name}: cannot send: {_one_line(self._error)}.") from self._error
 
 
 def _one_line(error: Exception) -> str:
-    return on_one_line(f"{type(error).__name__}: {error}", _MAX_TEXT)
+    is_own = isinstance(error, SaveError)
+    return on_one_line(str(error) if is_own else f"{type(error).__name__}: {error}", _MAX_TEXT)

@@ -15,7 +15,7 @@ from loopwright.experiment.sweep.sweep_loggers import logged_sweep
 MLFLOW: dict[str, Any] = {"_target_": "loopwright.loggers.MLFlowLogger"}
 
 
-def test_an_error_of_a_logger_is_told_and_the_sweep_runs(
+def test_an_error_of_a_logger_is_logged_and_the_sweep_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
