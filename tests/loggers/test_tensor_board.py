@@ -124,6 +124,7 @@ def sessions(logdir: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.extras
+@pytest.mark.slow
 @needs_extra
 def test_each_job_of_a_sweep_is_a_session_with_its_factors_and_changes(tmp_path: Path) -> None:
     words = ["-m", "seed=0,1", "model.hidden=[4],[4,4]", "optimizer.lr=0.25", "loggers=[json_lines,tensorboard]"]

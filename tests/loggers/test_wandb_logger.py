@@ -111,6 +111,7 @@ def test_the_summary_has_last_and_best_values_and_a_failure_its_exit_code(tmp_pa
 
 
 @pytest.mark.extras
+@pytest.mark.slow
 @needs_extra
 @pytest.mark.usefixtures("home")
 def test_the_jobs_of_a_sweep_are_a_group_and_equal_settings_have_the_same_job_type(tmp_path: Path) -> None:
