@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from loopwright.errors import CheckpointError, SettingError, refuse
 from loopwright.hooks import Logger
 from loopwright.loggers.append_only import is_of_run
@@ -86,6 +84,8 @@ class RemoteLogger(Logger, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values that are not sent yet."""
+        import torch  # not at the top of the module, because commands that only read runs import it without torch
+
         points = self._backlog.points if self._sender is None else self._sender.unsent()
         names = list(dict.fromkeys(point.name for point in points))
         places = {name: index for index, name in enumerate(names)}

@@ -75,6 +75,12 @@ def test_a_job_is_equal_to_its_composition_in_full(draws: st.DataObject) -> None
             assert parts(composed) == parts(composer.compose(overrides, NAMING))
 
 
+def test_an_override_that_is_an_interpolation_is_listed_with_the_others(composer: Composer) -> None:
+    overrides = ["data.batch_size=${seed}", "seed=3", "optimizer.betas=[0.5,0.6]"]
+    composed = LeafComposer(composer, NAMING).compose(overrides)
+    assert parts(composed) == parts(composer.compose(overrides, NAMING))
+
+
 def test_what_only_hydra_can_apply_is_left_to_it(composer: Composer) -> None:
     leaf_composer = LeafComposer(composer)
     for overrides in (

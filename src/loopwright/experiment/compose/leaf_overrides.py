@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from hydra.conf import JobConf
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from loopwright.errors import SettingError
@@ -241,7 +242,7 @@ def _make_source(
     _set(source, leaves)
     extend_name(source, source.hydra.runtime.choices, overrides, naming_groups, allowed)
     source.hydra.overrides.task = list(words)
-    if not OmegaConf.is_interpolation(source.hydra.job, "override_dirname"):  # in Hydra 1.4, it is an interpolation
+    if JobConf.override_dirname == MISSING:  # in Hydra 1.4, it is an interpolation
         separators = source.hydra.job.config.override_dirname
         listed = [word for word in words if override_key(word) not in separators.exclude_keys]
         source.hydra.job.override_dirname = separators.item_sep.join(sorted(listed)).replace("=", separators.kv_sep)

@@ -285,8 +285,8 @@ def _recorded_stop(directory: Path) -> int | None:
 
 
 def _now() -> str:
-    """Return the current time in the format of ISO 8601 with the offset from UTC: ``2026-11-30T18:45:00+01:00``."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    """Return the current time in the format of ISO 8601 with the offset from UTC: ``2026-11-30T18:45:00.250+01:00``."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def config_text(config: Mapping[str, Any]) -> str:

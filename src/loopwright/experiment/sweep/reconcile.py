@@ -183,7 +183,7 @@ def newest_checkpoint(run_dir: Path) -> str | None:
 
 def now() -> str:
     """Return the current time in the format of ISO 8601 with the offset from UTC."""
-    return datetime.now().astimezone().isoformat(timespec="seconds")
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def num_steps_of(run_dir: Path) -> int | None:
