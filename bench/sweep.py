@@ -1,10 +1,11 @@
 """Measures what a sweep costs: jobs in parallel, the time between jobs, and the runner with 1,000 jobs.
 
-    python bench/sweep.py                        # everything; takes about ten minutes on 2 idle cores
+    python bench/sweep.py                        # everything; takes about 15 minutes on 2 idle cores
     python bench/sweep.py between runner         # only some measurements
 
 - ``parallel``: a sweep of four jobs, one after another and two at a time, measured alternately. The jobs alone are
   measured from the first start of a fit to the last end of a fit.
+- ``parallel-long``: the same with jobs that are three times as long.
 - ``between``: the time from the end of a job in the runner to the first step of the next job.
 - ``output``: the time from the start of a process to the first line in its ``output.log``.
 - ``plan``: the time of ``plan -m`` for each of 1,000 jobs. The time of 100 jobs is subtracted.
@@ -31,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from loopwright.experiment.launch.job_process import JobProcess, start_server
@@ -98,12 +100,12 @@ def take_stamps(work: Path) -> dict[tuple[int, str], float]:
     return {(int(job), event): float(time) for job, event, time in lines}
 
 
-def measure_parallel(work: Path, rounds: int) -> None:
-    """Compare a sweep of one job at a time with a sweep of two jobs at a time."""
+def measure_parallel(work: Path, rounds: int, num_steps: int = 8_000) -> None:
+    """Compare a sweep of one job at a time with a sweep of two jobs at a time, each job with ``num_steps`` steps."""
     whole: dict[int, list[float]] = {1: [], 2: []}
     alone: dict[int, list[float]] = {1: [], 2: []}
     for _, num_parallel in itertools.product(range(rounds), (1, 2)):
-        sweep = ("-m", *WORDS, "seed=0,1,2,3", "loop.max_steps=8000", "model.hidden=[512]")
+        sweep = ("-m", *WORDS, "seed=0,1,2,3", f"loop.max_steps={num_steps}", "model.hidden=[512]")
         whole[num_parallel].append(seconds_of(work, *sweep, f"sweep.num_parallel={num_parallel}"))
         stamps = take_stamps(work).values()
         alone[num_parallel].append(max(stamps) - min(stamps))
@@ -111,7 +113,7 @@ def measure_parallel(work: Path, rounds: int) -> None:
         ratios = [serial / parallel for serial, parallel in zip(found[1], found[2], strict=True)]
         serial, parallel = (statistics.median(found[each]) for each in (1, 2))
         print(
-            f"parallel  {name:14} one at a time {serial:6.1f} s  two {parallel:6.1f} s  "
+            f"parallel  {num_steps:,} steps, {name:14} one at a time {serial:6.1f} s  two {parallel:6.1f} s  "
             f"median ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {rounds} pairs)"
         )
 
@@ -262,6 +264,7 @@ MEASUREMENTS: dict[str, Callable[[Path, int], None]] = {
     "show": measure_show,
     "runner": measure_runner,
     "parallel": measure_parallel,
+    "parallel-long": partial(measure_parallel, num_steps=24_000),
 }
 
 
