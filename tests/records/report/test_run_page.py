@@ -135,6 +135,22 @@ def test_a_run_without_metrics_has_a_page(tmp_path: Path) -> None:
     assert "This run has logged no metrics." in page_of(run)[1].text
 
 
+def test_validated_checkpoints_are_a_table_with_the_best_marked(tmp_path: Path) -> None:
+    losses = {"a/step_00000100": 0.3, "a/step_00000200": 0.1, "a/step_00000300": "NaN", "a/step_00000400": 0.2}
+    rows = [
+        {"checkpoint": name, "dataloader": "val", "metrics": {"val/loss": loss, "val/accuracy": 0.5}}
+        for name, loss in losses.items()
+    ]
+    text, page = page_of(make_run(tmp_path, LOSSES, rows=rows))
+    assert page.is_balanced and "Validated checkpoints" in page.text
+    (best,) = re.findall(r'<tr class="best">(.*?)</tr>', text)
+    assert "a/step_00000200" in best and "0.1" in best
+    assert all(name in page.text for name in losses)
+    assert "Validated checkpoints" not in page_of(make_run(tmp_path / "one", LOSSES, rows=rows[:1]))[1].text
+    damaged: list[object] = [3, {"checkpoint": None, "metrics": "x"}, {"metrics": {"<b>": []}}]
+    assert page_of(make_run(tmp_path / "damaged", LOSSES, rows=damaged))[1].is_balanced
+
+
 def test_many_metrics_stay_below_a_megabyte(tmp_path: Path) -> None:
     metrics = {f"val/m{number}": [(s, math.sin(s * number)) for s in range(1, 1200)] for number in range(80)}
     text, page = page_of(make_run(tmp_path, metrics), UPlot("x" * 120_000, ""))

@@ -11,7 +11,12 @@ from loopwright.records.report.builder import Element, element
 from loopwright.records.report.charts import Charts
 from loopwright.records.report.parts import MAX_PANELS, change_texts, controls, left_out, state_badge
 from loopwright.records.report.run_files import RunFiles
-from loopwright.records.report.run_sections import checkpoint_section, configuration_section, origin_section
+from loopwright.records.report.run_sections import (
+    checkpoint_section,
+    configuration_section,
+    origin_section,
+    validation_section,
+)
 from loopwright.records.report.shell import document
 from loopwright.records.report.svg_chart import Mark
 from loopwright.records.report.tables import command, duration_text
@@ -48,6 +53,7 @@ def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, u
         controls(has_samples=files.samples_per_step is not None, has_hours=files.hours is not None),
         element("div", figures, class_="charts") if figures else element("p", "This run has logged no metrics."),
         left_out(len(panels)),
+        validation_section(run),
         configuration_section(files),
         checkpoint_section(files),
         origin_section(files),
@@ -88,18 +94,16 @@ def _facts(files: RunFiles) -> Element:
     rate = files.steps_per_second
     speed = None if not rate else f"{number_text(rate)} steps/s" if rate >= 1 else f"{number_text(1 / rate)} s a step"
     samples = None if files.samples_per_step is None else run.global_step * files.samples_per_step
-    facts = [
+    facts: list[tuple[str, str | None, str | None]] = [
         (run.objective_name, "–" if run.objective is None else number_text(run.objective), "last"),
-        (f"best {best.name if best else run.objective_name}",
-         "–" if best is None else number_text(best.value),
-         None if best is None else f"at step {best.step:,}"),
+        (f"best {best.name}", number_text(best.value), f"at step {best.step:,}") if best else ("", None, None),
         ("steps", f"{run.global_step:,}", of),
-        ("samples", "–" if samples is None else f"{samples:,}", None if samples is None else "about"),
+        ("samples", None if samples is None else f"{samples:,}", "about"),
         ("time", duration_text(run.seconds), None),
-        ("rate", speed or "–", None),
-    ]  # fmt: skip
+        ("rate", speed, None),
+    ]
     parts = [element("div", element("dt", name), element("dd", value, element("small", note) if note else None))
-             for name, value, note in facts]  # fmt: skip
+             for name, value, note in facts if value is not None]  # fmt: skip
     return element("dl", parts, class_="facts")
 
 

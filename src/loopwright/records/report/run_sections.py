@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ from loopwright.records.report.builder import Element, element
 from loopwright.records.report.masks import HIDDEN, is_secret, masked
 from loopwright.records.report.run_files import RunFiles
 from loopwright.records.report.tables import Cell, data_table, size_text
+from loopwright.records.run_record import RunRecord, as_number
 
-_MAX_METRICS = 6  # columns of the table of checkpoints
+_MAX_METRICS = 6  # columns of a table of checkpoints
 
 
 def configuration_section(files: RunFiles) -> list[Element | None]:
@@ -28,6 +30,31 @@ def configuration_section(files: RunFiles) -> list[Element | None]:
         _folded("Command", masked(files.run.command or ""), is_open=True),
         _folded("All settings (config.yaml)", files.config),
         _folded("Plan (plan.txt)", files.plan),
+    ]
+
+
+def validation_section(run: RunRecord) -> list[Element]:
+    """Return a table of the validated checkpoints; an empty list if the run has validated fewer than two."""
+    found = run.summary.get("rows")
+    rows = [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
+    metrics = [row["metrics"] if isinstance(row.get("metrics"), Mapping) else {} for row in rows]
+    names = list(dict.fromkeys(str(name) for each in metrics for name in each))[:_MAX_METRICS]
+    if len(rows) < 2:
+        return []
+    cells = [
+        [
+            Cell(element("code", str(row.get("checkpoint"))), str(row.get("checkpoint"))),
+            Cell(str(row.get("dataloader"))),
+            *(_metric(as_number(each.get(name))) for name in names),
+        ]
+        for row, each in zip(rows, metrics, strict=True)
+    ]
+    values = [as_number(each.get(run.objective_name)) for each in metrics]
+    known = [(value, index) for index, value in enumerate(values) if value is not None and math.isfinite(value)]
+    best = (max if run.objective_mode == "max" else min)(known)[1] if known else None
+    return [
+        element("h2", "Validated checkpoints", id="validations-section"),
+        data_table("validations", ["checkpoint", "dataloader", *names], cells, best=best),
     ]
 
 
