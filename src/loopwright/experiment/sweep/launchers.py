@@ -16,9 +16,12 @@ from loopwright.errors import CheckpointError, SaveError
 from loopwright.experiment.console.messages import one_line_of
 from loopwright.experiment.gate.trust import Trust
 from loopwright.experiment.launch.job_process import JobProcess, process_tree, wait_for_end
+from loopwright.experiment.launch.out_of_memory import count_oom_kills
 from loopwright.experiment.sweep.attempts import set_aside_unsaved
 from loopwright.experiment.sweep.job_files import process_words
 from loopwright.experiment.sweep.slots import Slot
+
+_OUT_OF_MEMORY = "out of memory: the kernel killed the process"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +44,21 @@ class EndedJob:
     Attributes:
         number: number of the job.
         outcome: how the process ended.
-        failure: why the job has failed, if the launcher or its scheduler ended it; otherwise, None.
+        failure: why the job has failed, if the launcher, its scheduler or the kernel ended it; otherwise, None.
     """
 
     number: int
     outcome: JobOutcome
     failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A running job: its process, its slot, and how many processes the kernel had killed for memory when it began."""
+
+    process: JobProcess
+    slot: Slot
+    num_oom_kills: int | None
 
 
 class Launcher(Protocol):
@@ -111,7 +123,8 @@ class Processes:
         self._directory = directory
         self._trust = trust
         self._free = list(slots)
-        self._running: dict[int, tuple[JobProcess, Slot]] = {}
+        self._running: dict[int, _Running] = {}
+        self._killed: set[int] = set()
         self._not_started: list[EndedJob] = []
 
     @property
@@ -121,8 +134,10 @@ class Processes:
 
     def start(self, number: int) -> str:
         """Start a job in a free slot. If it cannot be started, `poll` returns it as a job that has failed."""
+        self._killed.discard(number)
         slot, directory = self._free[0], self._directory / str(number)
         words = process_words(self._trust.flags, self._directory, number)
+        num_oom_kills = count_oom_kills()
         try:
             set_aside_unsaved(directory)  # the process writes to `output.log` in the new directory
             process = JobProcess(words, slot.environment, directory / "output.log")
@@ -131,7 +146,7 @@ class Processes:
             self._not_started.append(EndedJob(number=number, outcome=outcome))
             return ""
         del self._free[0]
-        self._running[number] = process, slot
+        self._running[number] = _Running(process, slot, num_oom_kills)
         return slot.name or f"pid {process.process_id}"
 
     def submit(self) -> Mapping[int, str]:
@@ -146,35 +161,44 @@ class Processes:
     def poll(self, timeout_seconds: float) -> Sequence[EndedJob]:
         """Return the jobs whose processes have ended, or could not be started."""
         ended, self._not_started = self._not_started, []
-        wait_for_end([process for process, _ in self._running.values()], 0.0 if ended else timeout_seconds)
-        for number, (process, slot) in list(self._running.items()):
-            code = process.exit_code
+        wait_for_end([each.process for each in self._running.values()], 0.0 if ended else timeout_seconds)
+        for number, job in list(self._running.items()):
+            code = job.process.exit_code
             if code is not None:
-                process.kill()  # ends processes that the job has left, such as dataloader workers
+                job.process.kill()  # ends processes that the job has left, such as dataloader workers
                 del self._running[number]
-                self._free.append(slot)
-                ended.append(EndedJob(number=number, outcome=JobOutcome(exit_code=code)))
+                self._free.append(job.slot)
+                failure = self._failure(number, job, code)
+                ended.append(EndedJob(number=number, outcome=JobOutcome(exit_code=code), failure=failure))
         return ended
+
+    def _failure(self, number: int, job: _Running, exit_code: int) -> str | None:
+        """Return whether the kernel killed a job because the memory was used up."""
+        if exit_code != -signal.SIGKILL or number in self._killed:
+            return None
+        before, now = job.num_oom_kills, count_oom_kills()
+        return _OUT_OF_MEMORY if before is not None and now is not None and now > before else None
 
     def stop(self, number: int) -> None:
         """Send SIGTERM to the process of a job."""
         if number in self._running:
-            self._running[number][0].terminate()
+            self._running[number].process.terminate()
 
     def kill(self, number: int) -> None:
         """Kill all processes of a job."""
         if number in self._running:
-            self._running[number][0].kill()
+            self._killed.add(number)
+            self._running[number].process.kill()
 
     def interrupt(self, received: signal.Signals) -> None:
         """Send SIGTERM to the processes of all jobs."""
-        for process, _ in list(self._running.values()):
-            process.terminate()
+        for job in list(self._running.values()):
+            job.process.terminate()
 
     def memory_bytes(self, number: int) -> int:
         """Return the resident memory of the process of a job, with all processes that it has started."""
         running = self._running.get(number)
-        return 0 if running is None else tree_memory_bytes(running[0].process_id)
+        return 0 if running is None else tree_memory_bytes(running.process.process_id)
 
 
 def tree_memory_bytes(process_id: int) -> int:
