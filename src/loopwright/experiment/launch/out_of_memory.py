@@ -12,8 +12,8 @@ _WHOLE_MACHINE = Path("/proc/vmstat")
 def count_oom_kills() -> int | None:
     """Return how many processes the kernel has killed because the memory was used up; None if it does not tell.
 
-    Linux counts them for each control group (cgroup v2), such as a container, and for the whole machine. The count is
-    that of the group of this process, else that of the machine.
+    Linux counts them for each control group (cgroup v2), such as a container, and for the whole machine. If the group
+    of this process has no count, the count of the machine is returned.
     """
     for line in _text(_OWN_GROUP).splitlines():
         if line.startswith("0::/"):
