@@ -165,10 +165,11 @@
     const width = figure.clientWidth - 26;
     // All charts begin with one range of steps. A zoom has another range.
     const whole = chart.x_range.map(scaleOf(kind));
-    const isWhole = (drawn) => drawn.scales.x.min === whole[0] && drawn.scales.x.max === whole[1];
+    let isWhole = true;  // uPlot asks for the range of steps before the range of values
     const xRange = (drawn, low, high) => {
       const x = drawn.data[0];
-      return low === null || (low === x[0] && high === x[x.length - 1]) ? whole : [low, high];
+      isWhole = low === null || (low === x[0] && high === x[x.length - 1]);
+      return isWhole ? whole : [low, high];
     };
     const yLabels = (drawn, ticks) => ticks.map((each) => {  // a logarithmic axis labels the powers of ten
       if (each === null) return "";
@@ -178,7 +179,7 @@
     });
     const yRange = (drawn, low, high) => {
       if (low === null) return isLog ? [1, 10] : [0, 1];
-      if (chart.y_range && isWhole(drawn) && !weight && isLog === chart.is_log) return chart.y_range;
+      if (chart.y_range && isWhole && !weight && isLog === chart.is_log) return chart.y_range;
       return isLog ? [low / 1.1, high * 1.1] : uPlot.rangeNum(low, high, 0.1, false);
     };
     const options = {

@@ -56,7 +56,7 @@ def sweep_page(
         _summary(index, table),
         groups_table("best-groups", table, _MAX_FIRST_ROWS),
         element("div", [command(*each) for each in _commands(directory, index, num_threads)], class_="commands"),
-        element("h2", "Learning curves", id="curves"),
+        element("h2", f"Learning curves: {index.objective.name}", id="curves"),
         controls(),
         _curve_figures(charts, curves, panels, index) or element("p", "No job has logged the objective."),
         _effects(index),

@@ -43,8 +43,10 @@ def jobs_section(index: SweepIndex, points: Mapping[int, Points]) -> list[Elemen
     """
     objective, metrics = index.objective.name, metric_columns(index)
     columns = ["job", *short_names(index.factors), "seed", "state", objective, "best", *metrics, "steps", "time"]
-    rows = [_row(index, job, metrics, points.get(job.number, ())) for job in index.jobs]
-    table = data_table("jobs", [*columns, "curve", "directory", "error"], rows, can_hide=True)
+    has_errors = any(job.error for job in index.jobs)
+    rows = [_row(index, job, metrics, points.get(job.number, ()), has_errors) for job in index.jobs]
+    columns += ["curve", "directory", *(["error"] if has_errors else [])]
+    table = data_table("jobs", columns, rows, can_hide=True)
     return [element("h2", "Jobs", id="all-jobs"), table]
 
 
@@ -66,7 +68,7 @@ def settings_section(directory: Path, index: SweepIndex) -> list[Any]:
     ]
 
 
-def _row(index: SweepIndex, job: JobEntry, metrics: list[str], points: Points) -> list[Cell]:
+def _row(index: SweepIndex, job: JobEntry, metrics: list[str], points: Points, has_error: bool) -> list[Cell]:
     values = index.groups[job.group].values
     state = element("span", f"{_MARKS.get(job.state, '?')} {job.state}", class_=_CLASSES.get(job.state))
     return [
@@ -81,7 +83,7 @@ def _row(index: SweepIndex, job: JobEntry, metrics: list[str], points: Points) -
         Cell(duration_text(job.seconds), job.seconds, is_number=True),
         Cell(_spark(points), ""),
         Cell(element("code", job.directory), job.directory),
-        Cell(element("div", job.error, class_="wide") if job.error else "", job.error or ""),
+        *([Cell(element("div", job.error, class_="wide") if job.error else "", job.error or "")] if has_error else []),
     ]
 
 
