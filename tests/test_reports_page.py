@@ -29,4 +29,4 @@ def test_the_commands_run_and_write_the_pages(tmp_path: Path) -> None:
 
 def test_the_pictures_exist() -> None:
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", TEXT)
-    assert len(pictures) == 3 and all((DOCS / name).stat().st_size > 10_000 for name in pictures)
+    assert len(pictures) == 6 and all((DOCS / name).stat().st_size > 10_000 for name in pictures)

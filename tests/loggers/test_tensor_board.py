@@ -134,6 +134,7 @@ def test_each_job_of_a_sweep_is_a_session_with_its_factors_and_changes(tmp_path:
     assert sorted(found) == [f"{number}/tensorboard" for number in range(4)]
     assert sorted(values["model.hidden"] for values in found.values()) == ["[4, 4]", "[4, 4]", "[4]", "[4]"]
     assert {(values["optimizer.lr"], values["data"]) for values in found.values()} == {(0.25, "synthetic")}
+    assert sorted(values["seed"] for values in found.values()) == [0, 0, 1, 1]
     for number in range(4):
         assert [step for step, _ in points(tmp_path / "swept" / str(number), "val/loss")] == [2, 4]
 

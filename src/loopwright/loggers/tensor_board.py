@@ -30,9 +30,9 @@ class TensorBoardLogger(Logger):
     """Writes metrics, timings and texts as event files to ``tensorboard/`` in the run directory.
 
     ``tensorboard --logdir outputs`` shows all runs. Durations, rates and sizes are shown under ``timing/NAME``. The
-    hyper-parameters are the factors of a sweep and the settings that differ from the configuration of the experiment.
-    Events are flushed to disk after each validation and when the trainer is closed. When a run is resumed from one of
-    its checkpoints, events after that checkpoint are removed.
+    hyper-parameters are the settings that differ from the configuration of the experiment, and for a job of a sweep
+    also its factors and its seed. Events are flushed to disk after each validation and when the trainer is closed. When
+    a run is resumed from one of its checkpoints, events after that checkpoint are removed.
 
     Raises:
         ImportError: if tensorboard is missing when the trainer is built: ``pip install 'loopwright[tensorboard]'``.
@@ -152,7 +152,8 @@ def _session(facts: RunFacts) -> tuple[Any, Any]:
     """
     from torch.utils.tensorboard.summary import hparams
 
-    values = {**facts.changes, **facts.factors}
+    seed = {"seed": facts.config.get("seed")} if facts.sweep is not None else {}
+    values = {**facts.changes, **facts.factors, **seed}
     known = {key: each if isinstance(each, bool | int | float | str) else as_text(each) for key, each in values.items()}
     _, start, end = hparams(known, {})  # type: ignore[no-untyped-call]
     return start, end

@@ -129,6 +129,14 @@ def test_a_running_run_says_when_the_page_was_drawn(tmp_path: Path) -> None:
     assert "? lost" in page_of(run)[1].text
 
 
+def test_a_lost_run_shows_its_last_logged_values(tmp_path: Path) -> None:
+    seconds = [{"step": step, "name": "train/seconds", "value": 30.0} for step in (50, 100, 150, 200)]
+    files = {"timing.jsonl": "\n".join(map(json.dumps, seconds))}
+    page = page_of(make_run(tmp_path, LOSSES, state="running", objective_mode="min", files=files))[1]
+    for part in ("has ended without recording an end", "training time2:00", "steps200", "val/loss0.01last"):
+        assert part in page.text
+
+
 def test_a_run_without_metrics_has_a_page(tmp_path: Path) -> None:
     run = make_run(tmp_path, {})
     (run / "metrics.jsonl").unlink()

@@ -115,6 +115,7 @@
     : control(name).value) : other;
   const colour = (style) => getComputedStyle(root).getPropertyValue(`--c${style % 6}`).trim();
   const dash = (style) => style < 4 ? [] : [[6, 3], [2, 3], [8, 3, 2, 3]][(style - 4) % 3];
+  const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
   const scaleOf = (kind) => {
     if (kind === "samples" && data.samples_per_step) return (step) => step * data.samples_per_step;
     if (kind === "hours" && data.hours) return (step) => {
@@ -171,12 +172,16 @@
       isWhole = low === null || (low === x[0] && high === x[x.length - 1]);
       return isWhole ? whole : [low, high];
     };
-    const yLabels = (drawn, ticks) => ticks.map((each) => {  // a logarithmic axis labels the powers of ten
-      if (each === null) return "";
-      const digit = each / 10 ** Math.floor(Math.log10(each) + 1e-9), { min, max } = drawn.scales.y;
-      const isLabelled = !isLog || digit < 1.01 || (max / min < 30 && (Math.abs(digit - 2) < 0.01 || Math.abs(digit - 5) < 0.01));
-      return isLabelled ? shown(each) : "";
-    });
+    // A logarithmic axis marks powers of ten, and 2 and 5 times these if its range is small. If its
+    // range is large, only every second or third power is marked.
+    const isMarked = (drawn, each) => {
+      if (!isLog) return true;
+      const { min, max } = drawn.scales.y, power = Math.floor(Math.log10(each) + 1e-9), digit = each / 10 ** power;
+      if (digit < 1.01) return power % Math.ceil(Math.log10(max / min) / 8) === 0;
+      return max / min < 30 && (Math.abs(digit - 2) < 0.01 || Math.abs(digit - 5) < 0.01);
+    };
+    const marked = (drawn, ticks) => ticks.map((each) => each !== null && isMarked(drawn, each) ? each : null);
+    const yLabels = (drawn, ticks) => marked(drawn, ticks).map((each) => each === null ? "" : shown(each));
     const yRange = (drawn, low, high) => {
       if (low === null) return isLog ? [1, 10] : [0, 1];
       if (chart.y_range && isWhole && !weight && isLog === chart.is_log) return chart.y_range;
@@ -187,8 +192,9 @@
       cursor: { sync: { key: "steps" }, focus: { prox: 24 }, drag: { x: true, y: false } },
       legend: { show: series.length <= 8 },
       scales: { x: { time: false, range: xRange }, y: { distr: isLog ? 3 : 1, range: yRange } },
-      axes: [{ stroke: text, grid, ticks: grid, size: 34, values: (_, ticks) => ticks.map(shown) },
-        { stroke: text, grid, ticks: grid, size: 62, values: yLabels }],
+      axes: [{ stroke: text, grid, ticks: grid, size: 34, values: (_, ticks) => ticks.map(shown),
+        ...(kind === "hours" ? {} : { incrs: WHOLE }) },
+      { stroke: text, grid: { ...grid, filter: marked }, ticks: { ...grid, filter: marked }, size: 62, values: yLabels }],
       series: [{ label: kind, value: (_, number) => shown(number) }, ...series.map((each) => ({
         label: each.name, stroke: colour(each.style) + (each.isPale || each.is_faint ? "77" : ""),
         width: each.isPale || each.is_faint ? 1 : 1.8,

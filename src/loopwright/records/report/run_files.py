@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.errors import CheckpointError
+from loopwright.records.last_values import with_logged
 from loopwright.records.report.masks import masked
 from loopwright.records.run_record import RunRecord, checkpoint_step, find_checkpoints, read_run
 from loopwright.records.series import TIMING_FILE, Series, read_mapping, read_record, read_series
@@ -33,7 +34,7 @@ class RunFiles:
     """What a report shows of a run.
 
     Attributes:
-        run: content of the summary.
+        run: content of the summary; for a run that has recorded no end, with its last logged values.
         series: metrics by name.
         hours: steps, and the hours of training until each of these steps.
         steps_per_second: rate at the last log step; None if it is unknown.
@@ -67,7 +68,7 @@ def read_run_files(directory: Path) -> RunFiles:
     Raises:
         CheckpointError: if the directory contains no run, and if ``metrics.jsonl`` cannot be read.
     """
-    run = read_run(directory)
+    run = with_logged(read_run(directory))
     timing = _series(directory, TIMING_FILE)
     plan = _mapping(directory / "plan.json")
     rate = timing["train/steps_per_second"].values[-1] if "train/steps_per_second" in timing else None

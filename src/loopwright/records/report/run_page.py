@@ -25,6 +25,7 @@ from loopwright.records.run_record import RunRecord
 
 _MAX_CHECKPOINT_MARKS = 200
 _MAX_CHANGES = 12  # in the head of the page
+_LOST = "The process has ended without recording an end. All values are from the last log step."
 
 
 def run_page(files: RunFiles, commands: Sequence[tuple[str, str]], drawn: str, uplot: UPlot | None) -> str:
@@ -72,7 +73,7 @@ def _head(run: RunRecord, drawn: str) -> Element:
     notes = [started, f"resumed {run.resumes} times" if run.resumes > 1 else "resumed once" if run.resumes else ""]
     if run.state == "running":
         notes.append(f"drawn at {drawn} while the run continued")
-    reason = run.error or run.stop_reason or run.problem
+    reason = run.error or run.stop_reason or run.problem or (_LOST if run.state == "lost" else None)
     return element(
         "header",
         element(
@@ -99,12 +100,18 @@ def _facts(files: RunFiles) -> Element:
         (f"best {best.name}", number_text(best.value), f"at step {best.step:,}") if best else ("", None, None),
         ("steps", f"{run.global_step:,}", of),
         ("samples", None if samples is None else f"{samples:,}", "about"),
-        ("time", duration_text(run.seconds), None),
+        ("time", duration_text(run.seconds), None) if run.ended is not None or run.seconds else _logged_time(files),
         ("rate", speed, None),
     ]
     parts = [element("div", element("dt", name), element("dd", value, element("small", note) if note else None))
              for name, value, note in facts if value is not None]  # fmt: skip
     return element("dl", parts, class_="facts")
+
+
+def _logged_time(files: RunFiles) -> tuple[str, str | None, str | None]:
+    """Return the training time until the last log step, for a run that has recorded no end."""
+    hours = files.hours[1] if files.hours is not None else ()
+    return "training time", duration_text(hours[-1] * 3600) if hours else None, None
 
 
 def _styles(panels: Sequence[Panel]) -> dict[str, int]:
