@@ -73,7 +73,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, uplot: UPlot) -> dict[str, P
     return {name: root / f"{name}.html" for name in texts}
 
 
-def _page(run: Path, uplot: UPlot) -> str:
+def _page(run: Path, uplot: UPlot | None) -> str:
     commands = [(label, f"loopwright {label.lower()} {run.name}") for label in ("Resume", "Validate", "Reproduce")]
     return run_page(read_run_files(run), commands, "2026-12-01 10:00", uplot)
 
@@ -276,6 +276,16 @@ def test_a_page_without_scripts_has_every_chart_and_no_controls(opened: Any) -> 
     page = opened("run", java_script_enabled=False).page
     assert page.locator("svg.chart:visible").count() == page.locator("figure").count() >= 4
     assert page.locator(".controls:visible").count() == 0 and page.locator("button.script:visible").count() == 0
+
+
+def test_without_uplot_the_charts_are_svg_and_have_no_controls(browser: Any, tmp_path: Path) -> None:
+    points = [(step, 1 / step) for step in range(1, 30)]
+    (tmp_path / "page.html").write_text(_page(make_run(tmp_path, {"train/loss": points}), None))
+    tab = Tab(browser, tmp_path / "page.html")
+    assert tab.page.locator("svg.chart:visible").count() == tab.page.locator("figure").count() >= 2
+    assert tab.page.locator(".needs-plot:visible").count() == 0 and tab.page.locator("#theme:visible").count() == 1
+    assert tab.faults == []
+    tab.close()
 
 
 def test_a_printed_page_is_light_and_complete(opened: Any, tmp_path: Path) -> None:

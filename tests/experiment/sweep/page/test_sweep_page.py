@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,10 @@ def page_of(directory: Path, index: SweepIndex) -> Page:
     return page
 
 
-def write_curves(directory: Path, index: SweepIndex) -> None:
+def write_curves(directory: Path, index: SweepIndex, steps: Sequence[int] = (10, 20, 30)) -> None:
     for job in index.jobs:
         (directory / job.directory).mkdir()
-        lines = [{"step": step, "name": "val/loss", "value": 1 / step + job.number / 100} for step in (10, 20, 30)]
+        lines = [{"step": step, "name": "val/loss", "value": 1 / step + job.number / 100} for step in steps]
         (directory / job.directory / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
@@ -42,6 +43,14 @@ def test_the_first_screen_names_the_best_group_and_the_commands(tmp_path: Path) 
     assert len(charts) == 3 and all(chart["y_range"] == next(iter(charts))["y_range"] for chart in charts)
     assert [each["name"] for each in next(iter(charts))["series"]] == ["mean", "job 0 (seed 0)", "job 1 (seed 1)"]
     assert [len(chart["failed"]) for chart in charts] == [0, 1, 0]
+
+
+def test_jobs_with_one_value_have_no_curves(tmp_path: Path) -> None:
+    index = swept(SIX, [[0.1], [0.2], [0.3]])
+    write_curves(tmp_path, index, steps=[30])
+    page = page_of(tmp_path, index)
+    assert "so there are no curves" in page.text and not page.data["charts"]
+    assert "Effects of single settings" in page.text
 
 
 def test_three_factors_have_parallel_coordinates_whose_lines_name_their_groups(tmp_path: Path) -> None:

@@ -57,8 +57,7 @@ def sweep_page(
         groups_table("best-groups", table, _MAX_FIRST_ROWS),
         element("div", [command(*each) for each in _commands(directory, index, num_threads)], class_="commands"),
         element("h2", f"Learning curves: {index.objective.name}", id="curves"),
-        controls(),
-        _curve_figures(charts, curves, panels, index) or element("p", "No job has logged the objective."),
+        *_curve_figures(charts, curves, panels, index),
         _effects(index),
         _search(index),
         _parallel(index),
@@ -158,11 +157,13 @@ def _commands(directory: Path, index: SweepIndex, num_threads: int | None) -> li
 
 def _curve_figures(
     charts: Charts, curves: LearningCurves, panels: Sequence[tuple[Panel, Mapping[str, int]]], index: SweepIndex
-) -> Element | None:
-    """Return the learning curves as small multiples with common axes."""
+) -> list[Element]:
+    """Return the learning curves as small multiples with common axes, and their controls."""
     values = [value for panel in curves.panels for curve in panel.curves for _, value in curve.points]
     if not values:
-        return None
+        return [element("p", "No job has logged the objective.")]
+    if all(len(curve.points) < 2 for panel in curves.panels for curve in panel.curves):
+        return [element("p", "Each job has one value of the objective, so there are no curves.", class_="pale")]
     y_axis = make_axis(values, num_ticks=4, may_be_log=curves.is_log)
     figures = []
     for curve_panel, (panel, styles) in zip(curves.panels, panels, strict=True):
@@ -170,11 +171,8 @@ def _curve_figures(
         marks = _failures(curve_panel, index)
         figures.append(charts.figure(panel, styles, marks, faint=faint, y_axis=y_axis, has_numbers=False))
     more = curves.num_more_values
-    return element(
-        "div",
-        element("div", figures, class_="charts"),
-        element("p", f"{more} more values of the first factor have no chart.", class_="pale") if more else None,
-    )
+    note = element("p", f"{more} more values of the first factor have no chart.", class_="pale")
+    return [controls(), element("div", figures, class_="charts"), *([note] if more else [])]
 
 
 def _curve_panel(panel: CurvePanel, curves: LearningCurves) -> tuple[Panel, Mapping[str, int]]:
