@@ -258,6 +258,7 @@ def check_left(run: Run, straight: dict[str, Tensor]) -> None:
     assert tiny.is_bitwise_equal(tiny.weights(trainer), straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_callback_raises_and_another_fails_when_it_is_closed(
     phase: Callable[[Run], None],

@@ -97,6 +97,7 @@ def test_the_commands_that_check_the_carried_state(index: int) -> None:
 GPT_CUTS = [(2, 4), (8, 1)]  # windows in a micro-batch, and micro-batches in a step, of the first two commands
 
 
+@pytest.mark.slow
 def test_gradient_accumulation_is_equal_to_the_loop_in_both_ways(tmp_path: Path) -> None:
     small = ("loop.max_steps=10", "loop.eval_frequency=10", "model.width=16")
     losses = []
@@ -132,6 +133,7 @@ def test_the_command_that_checks_the_workers() -> None:
     assert "bitwise equal" in run_command(commands("mixup_classifier")[1])
 
 
+@pytest.mark.slow
 def test_a_table_leads_to_the_predictions_of_the_loop(tmp_path: Path) -> None:
     """All five commands of the README run in their order."""
     folder, run_dir = "table_to_predictions", tmp_path / "run"

@@ -113,6 +113,7 @@ def with_callbacks(rank: int, device: Any) -> dict[str, Any]:
     return fitted(rank, device, 4, 3, callbacks=callbacks, precision=Precision())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_shipped_callbacks_see_whole_norms_and_averages(world_size: int) -> None:
     alone = with_callbacks(0, "cpu")
@@ -136,6 +137,7 @@ def poisoned(rank: int, device: Any) -> dict[str, Any]:
     return fitted(rank, device, 4, 3, callbacks=callbacks, model=partial(Blocks, is_masked=False))
 
 
+@pytest.mark.slow
 def test_an_infinite_gradient_of_one_process_is_skipped_by_all() -> None:
     alone = poisoned(0, "cpu")
     assert alone["metrics"]["train/skipped_updates"] == 1
@@ -148,6 +150,7 @@ def in_dtype(rank: int, device: Any, dtype: str) -> dict[str, Any]:
     return fitted(rank, device, 4, 3, precision=Precision(dtype=dtype), callbacks=callbacks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("fp16", 1e-3), ("bf16", 1e-3)])
 def test_lower_precision_skips_the_same_updates(dtype: str, tolerance: float) -> None:
     alone = in_dtype(0, "cpu", dtype)
@@ -167,6 +170,7 @@ class Plain(nn.Module):
         return (self.layer(batch[0]) - batch[1]).square().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "model"),
     [({"reshard": False}, Blocks), ({"blocks": ["Linear", "Block"]}, Blocks), ({}, Plain)],
@@ -185,6 +189,7 @@ class Thaws(Callback):
         model.blocks[0].requires_grad_(trainer.global_step >= 4)
 
 
+@pytest.mark.slow
 def test_parameters_may_be_frozen_and_trained_later() -> None:
     alone = fitted(0, "cpu", 4, 3, callbacks=[Thaws()])
     assert all(is_same(each, alone) for each in on_ranks(2, partial(fitted, callbacks=[Thaws()]), FSDP, 4, 3))

@@ -64,6 +64,7 @@ def check(answer: Answer, folder: Path) -> None:
         assert not file.is_file() or b"hunter2" not in file.read_bytes(), file
 
 
+@pytest.mark.slow
 def test_the_value_is_used_but_neither_recorded_nor_printed(project: Path, cli: Cli) -> None:
     refused = cli(*WORDS, "hydra.run.dir=run")
     assert refused == Answer(2, "", f"{MISSING.rstrip()} Set by conf/model/mine.yaml:3.\n")
@@ -87,6 +88,7 @@ def test_the_value_is_used_but_neither_recorded_nor_printed(project: Path, cli: 
     assert (project / "run" / "config.yaml").read_text() == recorded.replace("max_steps: 4", "max_steps: 6")
 
 
+@pytest.mark.slow
 def test_a_recorded_model_is_loaded_with_the_variable(project: Path, cli: Cli) -> None:
     assert cli(*WORDS, *ALLOW, "hydra.run.dir=run").code == 0
     with pytest.raises(SettingError, match=r"^model\.token: oc\.env:LW_TEST_TOKEN: a configuration may not read"):
@@ -107,6 +109,7 @@ def test_errors_and_logs_are_masked(project: Path, cli: Cli) -> None:
     check(answer, project / "outputs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["config"], ["--cfg", "job", "--resolve"], ["--info", "config"], ["plan"], ["plan", "-m", "seed=1,2"]]
 )
@@ -127,6 +130,7 @@ def test_a_sweep_records_the_flag_in_each_job(project: Path, cli: Cli) -> None:
         assert "--allow-env=LW_TEST_TOKEN" in (project / "sweep" / str(number) / "command.txt").read_text()
 
 
+@pytest.mark.slow
 def test_data_in_a_directory_that_a_variable_names(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project / "hunter2"
     folder.mkdir()

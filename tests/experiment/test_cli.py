@@ -61,6 +61,7 @@ def test_the_plan_is_printed_and_no_files_are_written(small: Cli, tmp_path: Path
     assert (run_dirs(tmp_path)[0] / "plan.txt").read_text() == answer.out
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_sweep_is_a_table_of_samples_and_effective_batches(small: Cli, tmp_path: Path) -> None:
     answer = small("plan", "-m", "loop.grad_accum_steps=1,2,4")
     assert answer.code == 0
@@ -103,11 +104,13 @@ def test_the_configuration_is_printed_resolved(small: Cli) -> None:
     assert config["data"]["num_train"] == 24
 
 
+@pytest.mark.slow
 def test_a_seed_that_is_drawn_is_recorded(small: Cli, tmp_path: Path) -> None:
     assert small("seed=null").code == 0
     assert isinstance(yaml.safe_load((run_dirs(tmp_path)[0] / "config.yaml").read_text())["seed"], int)
 
 
+@pytest.mark.slow
 @pytest.mark.hydra
 def test_validating_by_path_by_pattern_and_by_run_directory(recorded: Path, cli: Cli, tmp_path: Path) -> None:
     expected = _summary(recorded)["metrics"]["val/loss"]
@@ -142,6 +145,7 @@ def test_a_checkpoint_of_another_model_is_refused_naming_validate(small: Cli, re
     assert "loopwright validate run" in answer.err
 
 
+@pytest.mark.slow
 def test_resuming_and_beginning_from_weights(small: Cli, recorded: Path, tmp_path: Path) -> None:
     answer = small("hydra.run.dir=rest", "loop.max_steps=8", "ckpt_path=run")
     assert answer.code == 0, answer.err
@@ -173,6 +177,7 @@ def test_a_sweep_runs_every_job_and_shows_a_table(small: Cli, tmp_path: Path) ->
     assert config["loop"]["grad_accum_steps"] == 2
 
 
+@pytest.mark.slow
 def test_no_object_of_a_job_stays_in_memory(small: Cli) -> None:
     before = _alive(Trainer, MLP)  # other tests may still refer to some
     small("-m", "seed=1,2")
@@ -241,6 +246,7 @@ def test_a_second_signal_while_the_end_is_recorded_is_reported(
     assert (answer.code, answer.err) == (code, "interrupted (run directory: out)\n")
 
 
+@pytest.mark.slow
 def test_an_interruption_is_reported_and_ends_a_sweep(cli: Cli, own_models: None, tmp_path: Path) -> None:
     answer = cli(*_WITH_OWN_MODEL, "model=stopped", "hydra.run.dir=one")
     assert answer.code == 130
@@ -287,6 +293,7 @@ def test_threads_and_determinism_are_set_only_during_the_run(small: Cli, tmp_pat
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hidden", "num_threads"), [("[8]", 1), ("[1000]", 2)])
 def test_the_default_number_of_threads_depends_on_the_size_of_the_model(
     small: Cli, tmp_path: Path, hidden: str, num_threads: int
@@ -315,6 +322,7 @@ def test_an_incomplete_environment_of_a_launcher_is_refused(small: Cli, monkeypa
     assert small().err == f"RANK is not set: {expected}.\n"
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_or_checkpoints(small: Cli, tmp_path: Path) -> None:
     answer = small("loop.eval_frequency=null", "~checkpoint", "hydra.run.dir=out")
     assert answer.code == 2
@@ -361,6 +369,7 @@ def test_a_configuration_cannot_grant_trust(cli: Cli, own_models: None, tmp_path
     assert "add --trust fragile_models only if you trust its code" in answer.err
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_resumed_run_is_the_rest(small: Cli, recorded: Path) -> None:
     answer = small("plan", "ckpt_path=run", "loop.max_steps=6")
     assert "train 2 steps, from global_step 4 to 6" in answer.out
@@ -386,6 +395,7 @@ def test_a_run_is_not_resumed_with_other_settings(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_misspelt_metric_stops_a_run_before_its_first_step(small: Cli, tmp_path: Path) -> None:
     answer = small("objective=val/los", "objective_mode=min", "hydra.run.dir=out")
     assert answer.code == 2 and "objective='val/los': no such metric." in answer.err
@@ -403,6 +413,7 @@ def test_the_printed_commands_repeat_the_trusted_packages(cli: Cli, own_models: 
     assert cli(*command).code == 0
 
 
+@pytest.mark.slow
 def test_a_failed_job_does_not_stop_the_others_and_each_can_be_run_alone(
     cli: Cli, own_models: None, tmp_path: Path
 ) -> None:
@@ -433,6 +444,7 @@ def test_files_that_would_never_be_read_are_refused(cli: Cli, tmp_path: Path) ->
         (tmp_path / "mine" / name).unlink()
 
 
+@pytest.mark.slow
 def test_modules_that_cannot_be_imported_are_reported(cli: Cli, own_models: None, tmp_path: Path) -> None:
     for text, what in (("def", "SyntaxError"), ("raise SystemExit(3)", "SystemExit")):
         name = f"unusable_{what.lower()}"
@@ -451,6 +463,7 @@ def test_directories_that_are_not_writable_give_exit_code_2(small: Cli, tmp_path
     assert answer.code == 2 and "cannot be created" in answer.err and "hydra.run.dir=DIR" in answer.err
 
 
+@pytest.mark.slow
 def test_a_sweep_over_every_option_of_a_group(small: Cli) -> None:
     answer = small("plan", "-m", "precision=glob(*)")
     assert answer.code == 0 and "precision=float32" in answer.out

@@ -70,6 +70,7 @@ def test_an_error_in_writing_the_plot_does_not_fail_the_run(small: Cli, tmp_path
     assert list((tmp_path / "mine").glob(".curves*")) == []
 
 
+@pytest.mark.slow
 def test_the_title_tells_jobs_apart_and_explains_the_marks(
     small: Cli, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def test_overrides_replace_values_of_the_debug_group(cli: Cli) -> None:
     assert "train 5 steps" in cli("plan", "debug=fast", "loop.max_steps=5").out
 
 
+@pytest.mark.slow
 def test_overfit_reaches_a_loss_close_to_0_and_reports_it(cli: Cli, tmp_path: Path) -> None:
     words = ["debug=overfit", "model.dropout=0", "loop.max_steps=150", "data.batch_size=8"]
     answer = cli(*words, "loggers=default")

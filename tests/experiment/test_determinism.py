@@ -68,6 +68,7 @@ def at_opening(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     return values
 
 
+@pytest.mark.slow
 def test_the_variable_is_set_before_a_device_is_opened(
     small: Cli, cli: Cli, at_opening: list[str | None], tmp_path: Path
 ) -> None:
@@ -104,6 +105,7 @@ def test_each_job_of_a_sweep_has_its_own_determinism(
     assert VARIABLE not in os.environ and not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 def test_a_workspace_set_by_the_user_is_kept_or_refused(
     small: Cli, at_opening: list[str | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_workspace_set_by_the_user_is_kept_or_refused(
     assert os.environ[VARIABLE] == ":16:4"
 
 
+@pytest.mark.slow
 def test_an_operation_without_a_deterministic_form_is_named(cli: Cli, trusted: list[str], tmp_path: Path) -> None:
     answer = cli(*trusted, "deterministic=true", "model.fails=true", "hydra.run.dir=run")
     said = (

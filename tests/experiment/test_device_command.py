@@ -40,6 +40,7 @@ def test_auto_is_the_default(cli: Cli) -> None:
     assert "kind: auto" in cli("config").out
 
 
+@pytest.mark.slow
 @without_gpu
 def test_a_resume_on_another_kind_is_refused_unless_it_is_typed(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small("hydra.run.dir=run").code == 0
@@ -55,6 +56,7 @@ def test_a_resume_on_another_kind_is_refused_unless_it_is_typed(small: Cli, cli:
         assert recorded_kind(tmp_path / "run") == "cpu"
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_recorded_timed_and_resumed_as_it_was(small: Cli, cli: Cli, tmp_path: Path) -> None:
     answer = small("device.compile={target:model,backend:aot_eager}", "hydra.run.dir=run", "loop.max_steps=2")
     assert answer.code == 0, answer.err

@@ -117,6 +117,7 @@ def test_a_directory_of_configurations_with_an_odd_name_is_read(name: str, small
     assert (answer.code, answer.err) == (0, "")
 
 
+@pytest.mark.slow
 def test_data_with_an_odd_name_are_read(name: str, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / name).write_text("area,price\n" + "".join(f"{row},{row * row}\n" for row in range(20)))
     words = ["data=csv", "data.target=price", "model=mlp_regressor", "model.in_features=1", "loop.max_steps=2"]

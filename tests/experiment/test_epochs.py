@@ -40,6 +40,7 @@ def run(cli: Cli, *words: str) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 def test_a_run_in_epochs_is_recorded_and_resumed_in_either_unit(cli: Cli, tmp_path: Path) -> None:
     run(cli, "hydra.run.dir=ours")
     kept = {path.name for path in Path("ours/checkpoints").iterdir()}

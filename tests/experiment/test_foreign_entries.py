@@ -132,6 +132,7 @@ def test_a_sweep_refuses_a_link_in_place_of_its_index(small: Cli, tmp_path: Path
     assert contents(outside) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", [JSONLinesLogger, CSVLogger])
 def test_a_logger_refuses_a_link_when_it_first_writes(
     logger: Callable[[], Any], small: Cli, tmp_path: Path, outside: Path

@@ -92,6 +92,7 @@ def test_the_shipped_objective_is_the_mean_over_sets_with_any_names(sets: Cli, t
     assert "val/<metric> " in (tmp_path / "run" / "plan.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_objective_that_only_a_callback_of_the_user_may_log_is_a_warning(sets: Cli, tmp_path: Path) -> None:
     answer = sets("data.names=[val]", "callbacks=gap", "objective=gap", "objective_mode=min", "hydra.run.dir=run")
     assert answer.code == 0

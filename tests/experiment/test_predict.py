@@ -79,6 +79,7 @@ def test_without_a_path_the_validation_rows_are_predicted(trained: Path) -> None
     assert len(table(trained / "d.csv")) == 20
 
 
+@pytest.mark.slow
 def test_images_are_named_by_their_paths(tmp_path: Path) -> None:
     write_photos(tmp_path / "old", {"cat": 6, "dog": 6})
     write_photos(tmp_path / "new", {"any": 3})

@@ -59,6 +59,7 @@ def test_train_it_for_longer_trains_further_steps(lengths: str, cli: Cli) -> Non
     assert step_of("run") >= 4 * ended
 
 
+@pytest.mark.slow
 def test_a_loop_file_of_the_user_without_max_steps_can_be_extended(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "conf" / "loop").mkdir(parents=True)
     (tmp_path / "conf" / "loop" / "epochs.yaml").write_text(

@@ -107,6 +107,7 @@ def test_the_present_directory_is_searched_if_the_recorded_one_lacks_the_data(
     assert run_in(elsewhere, "resume", "run", "loop.max_steps=6").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("validate",), ("validate", "data.num_workers=1"), ("resume", "loop.max_steps=6")])
 def test_changed_data_are_refused_with_both_hashes(words: tuple[str, ...], project: Path, tmp_path: Path) -> None:
     recorded = digest(project / "run")

@@ -84,6 +84,7 @@ def test_a_table_without_targets_is_refused_by_validate(root: Path) -> None:
     assert answer.code == 2 and "lacks column kind, which the run was trained with" in answer.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["ckpt_path=run", "ckpt_paths=[run]", "ckpt_paths=[run/checkpoints/*]"])
 def test_a_composed_validation_with_another_encoding_is_refused(root: Path, start: str) -> None:
     answer = run_in(root, *AGAIN, "data.path=test.csv", start)
@@ -115,6 +116,7 @@ def test_typed_settings_that_change_the_encoding_are_refused(root: Path, verb: s
     assert "recorded, 0 now; " in answer.err and answer.err.endswith("; leave out data.standardizes=false.\n")
 
 
+@pytest.mark.slow
 def test_the_encoding_is_that_of_the_run_whose_checkpoint_is_used(root: Path, tmp_path: Path) -> None:
     for name, kinds in (("one", "xyz"), ("two", "yz")):
         write_table(tmp_path / f"{name}.csv", kinds, 60)

@@ -229,6 +229,7 @@ def test_the_version_of_an_older_run_is_the_reason_for_other_training_metrics(
     assert said_before(cli("reproduce", "run", "log_every_n_steps=1")).count("\n") == 1  # only the override
 
 
+@pytest.mark.slow
 def test_another_choice_of_kernels_is_named(recorded: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     file = recorded / "environment.json"
     there = json.loads(file.read_text())
@@ -480,6 +481,7 @@ def test_an_extension_with_the_same_learning_rates_is_described_once(
     assert answer.out.endswith("\nPossible causes: the extension from 4 to 10 steps.\n")
 
 
+@pytest.mark.slow
 def test_an_extension_that_changed_the_learning_rates_is_not_trained_again(
     small: Cli, cli: Cli, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_other_data_are_refused(cli: Cli, recorded: Path, tmp_path: Path) -> Non
         assert {name: (tmp_path / "run" / name).read_text() for name in files} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_damaged_summary_is_reported(text: str, interrupted: Answer, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "cut" / "summary.json").write_text(text)
@@ -239,6 +240,7 @@ def _hold(directory: Path, ready: Any, done: Any) -> None:
         done.wait(60)
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_process_does_not_block(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     for _ in range(20):

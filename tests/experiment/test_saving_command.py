@@ -43,6 +43,7 @@ def steps(run_dir: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("step_")) for path in (run_dir / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_with_exit_code_1_and_the_run_can_be_resumed(
     small: Cli, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ def test_a_run_with_continue_reports_the_error_and_continues(
     assert steps(tmp_path / "run") == [4]
 
 
+@pytest.mark.slow
 def test_retention_can_be_set_also_for_a_resumed_run(small: Cli, cli: Cli, tmp_path: Path) -> None:
     few = ("hydra.run.dir=run", "checkpoint.every_n_steps=1", "checkpoint.keep_last=2", "loop.eval_frequency=null")
     assert small(*few).code == 0
@@ -99,6 +101,7 @@ def test_retention_can_be_set_also_for_a_resumed_run(small: Cli, cli: Cli, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_the_step_that_the_closing_lines_call_the_best_has_a_checkpoint(small: Cli, cli: Cli, tmp_path: Path) -> None:
     rates = ("optimizer.lr=0.1", "optimizer.weight_decay=0", "scheduler=none")
     length = ("loop.max_steps=24", "loop.eval_frequency=4", "checkpoint.every_n_steps=10", "checkpoint.keep_last=2")
@@ -125,6 +128,7 @@ def forget_at_validations(run_dir: Path) -> None:
         write_trees(folder, trees)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_without_saves_at_validations_keeps_its_saves(small: Cli, cli: Cli, tmp_path: Path) -> None:
     few = ("checkpoint.every_n_steps=3", "checkpoint.keep_last=null", "checkpoint.at_validations=false")
     assert small("hydra.run.dir=run", *few).code == 0

@@ -101,6 +101,7 @@ def test_a_resume_with_the_patience_in_the_message_trains(early: Answer, cli: Cl
     assert (ours["state"], ours["stop"]) == ("stopped", theirs["stop"])
 
 
+@pytest.mark.slow
 def test_early_stopping_has_any_name(cli: Cli, small: Cli, tmp_path: Path) -> None:
     target = "{_target_: loopwright.callbacks.EarlyStopping, patience: 1, min_delta: 1000}"
     assert small("hydra.run.dir=es", f"+callbacks.enough={target}", "loop.max_steps=20").code == 0
@@ -110,6 +111,7 @@ def test_early_stopping_has_any_name(cli: Cli, small: Cli, tmp_path: Path) -> No
     assert summary(tmp_path / "es")["global_step"] == 6
 
 
+@pytest.mark.slow
 def test_a_metric_that_is_worse_than_the_threshold_offers_no_patience(cli: Cli, small: Cli) -> None:
     worse = "callbacks.early_stopping.divergence_threshold=-1"
     answer = small("hydra.run.dir=es", *EARLY, worse)
@@ -134,6 +136,7 @@ def test_a_callback_without_a_state_decides_again(ended: Answer, cli: Cli, tmp_p
     assert (found["state"], found["stop"], found["global_step"]) == ("completed", None, 4)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_counts_as_complete(ended: Answer, small: Cli, cli: Cli) -> None:
     answer = small("-m", *OWN, "hydra.sweep.dir=sweep", "seed=0,1")
     assert answer.code == 0

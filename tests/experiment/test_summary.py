@@ -41,6 +41,7 @@ def test_the_beginning_and_the_end_are_recorded(cli: Cli, tmp_path: Path) -> Non
     assert "\n" not in found["command"] and shlex.split(found["command"]) == ["loopwright", *words]
 
 
+@pytest.mark.slow
 def test_an_experiment_chooses_the_options(cli: Cli, tmp_path: Path) -> None:
     assert cli("experiment=vit_digits", "loop.max_steps=1", "hydra.run.dir=run").code == 0
     assert summary(tmp_path / "run")["chosen"] == {"experiment": "vit_digits", "model": "vit", "data": "digits"}
@@ -79,6 +80,7 @@ def test_reproduce_keeps_the_chosen_options(chosen: object, recorded: Path, cli:
     assert summary(tmp_path / "again")["chosen"] == {"experiment": None, "model": None, "data": data}
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_validated_again_in_another_directory(
     recorded: Path, small: Cli, cli: Cli, tmp_path: Path
 ) -> None:

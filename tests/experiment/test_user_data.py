@@ -50,6 +50,7 @@ def test_a_model_trains_on_each_kind_of_data(cli: Cli, files: Path, words: list[
     assert json.loads((run_dir / "summary.json").read_text())["metrics"]["val/loss"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -73,6 +74,7 @@ def test_the_line_that_an_error_proposes_makes_the_model_fit(cli: Cli, files: Pa
     assert (first.code, second.code, second.err) == (2, 0, "")
 
 
+@pytest.mark.slow
 def test_a_table_with_holes_in_another_layout_is_trained_and_predicted(cli: Cli, tmp_path: Path) -> None:
     rows = [f"{'' if row % 7 == 3 else f'{row},5'};{'' if row == 4 else 'café'};{row}" for row in range(20)]
     (tmp_path / "old.csv").write_bytes("\n".join(["size;place;price", *rows]).encode("latin-1"))
@@ -95,6 +97,7 @@ def test_a_table_with_holes_in_another_layout_is_trained_and_predicted(cli: Cli,
     assert (tmp_path / "run" / "data.json").read_bytes() == recorded
 
 
+@pytest.mark.slow
 def test_the_encoding_of_the_data_is_recorded_and_equal_runs_record_equal_bytes(cli: Cli, files: Path) -> None:
     words = ["data=csv", "data.path=houses.csv", "data.target=price", "model=mlp_regressor", "model.in_features=1"]
     for name in ("a", "b"):
@@ -113,6 +116,7 @@ def test_the_encoding_of_the_data_is_recorded_and_equal_runs_record_equal_bytes(
     assert (files / "b" / "data.json").read_bytes() == text
 
 
+@pytest.mark.slow
 def test_the_plan_notes_a_typed_number_of_classes_above_the_number_in_the_data(cli: Cli, files: Path) -> None:
     words = ["data=synthetic", "data.num_classes=3", "data.num_train=24", "loop.max_steps=1", "loggers=none"]
     note = "model.num_classes=7: the data have 3 classes"
@@ -130,6 +134,7 @@ def test_a_larger_recorded_number_of_classes_is_kept(cli: Cli, files: Path) -> N
     assert cli("validate", "run").code == 0
 
 
+@pytest.mark.slow
 def test_a_plan_for_data_larger_than_memory_computes_no_samples(cli: Cli) -> None:
     answer = cli("plan", "model=gpt", "data=synthetic_tokens", "data.num_train=1000000000", "data.batch_size=1000")
     assert answer.code == 0

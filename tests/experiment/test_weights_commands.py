@@ -19,6 +19,7 @@ from loopwright.errors import CheckpointError
 Cli = Callable[..., Answer]
 
 
+@pytest.mark.slow
 def test_weights_are_exported_and_imported_again(small: Cli, cli: Cli, tmp_path: Path) -> None:
     small("hydra.run.dir=run")
     sha256 = json.loads((tmp_path / "run" / "summary.json").read_text())["weights_sha256"]
@@ -159,6 +160,7 @@ def test_a_checkpoint_that_cannot_be_used_leaves_no_run_directory(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_of_init_from_leaves_no_run_directory(recorded: Path, small: Cli, tmp_path: Path) -> None:
     file = recorded / "checkpoints" / "step_00000004" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")

@@ -119,6 +119,7 @@ def in_one_list(conf: Path) -> None:
     write(conf / "experiment" / "y.yaml", "text: " + "x" * 900_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [doubled, named_by_itself, in_one_list])
 def test_defaults_lists_load_a_bounded_number_of_files(make: Callable[[Path], None], tmp_path: Path) -> None:
     make(tmp_path / "conf")

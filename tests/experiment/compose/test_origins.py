@@ -112,6 +112,7 @@ def test_earlier_writers_are_kept_in_their_order(composer: Composer) -> None:
 LEAVES = {"seed": 1, "loop.max_steps": 8, "optimizer.lr": 0.5, "data.batch_size": 3, "checkpoint.keep_last": None}
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(typed=st.dictionaries(st.sampled_from(sorted(LEAVES)), st.sampled_from([7, "null", "word"])))
 def test_only_typed_values_have_an_override_as_origin(typed: dict[str, object]) -> None:

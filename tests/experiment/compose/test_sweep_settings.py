@@ -35,6 +35,7 @@ def test_a_setting_of_the_sweep_cannot_be_swept() -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_configuration_of_a_job_has_the_settings() -> None:
     with composing(None) as composer:
         composed = composer.compose(["seed=1"])

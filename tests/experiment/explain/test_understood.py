@@ -67,6 +67,7 @@ def test_a_value_is_described_in_steps(key: str, overrides: list[str], text: str
     assert understand(key, *overrides) == text
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 5000),

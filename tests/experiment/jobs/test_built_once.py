@@ -37,6 +37,7 @@ def test_a_run_builds_its_data_and_its_loop_once(cli: Cli, built: dict[str, int]
     assert built == {"Splits": 1, "TrainingLoop": 1, "Device": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("plan", *SMALL), ("validate", "run"), ("resume", "run"), ("reproduce", "run")])
 def test_a_verb_builds_its_data_and_its_loop_once(words: tuple[str, ...], cli: Cli, built: dict[str, int]) -> None:
     assert cli(*SMALL, "hydra.run.dir=run").code == 0
@@ -45,12 +46,14 @@ def test_a_verb_builds_its_data_and_its_loop_once(words: tuple[str, ...], cli: C
     assert built == {"Splits": 1, "TrainingLoop": 1, "Device": 1}
 
 
+@pytest.mark.slow
 def test_a_sweep_builds_equal_data_once_for_the_checks_and_once_for_each_job(cli: Cli, built: dict[str, int]) -> None:
     assert cli("-m", *SMALL, "loop.grad_accum_steps=1,2").code == 0
     # Each job is read again from its directory, as `sweep resume` does it: one more loop for each, and one more device.
     assert built == {"Splits": 3, "TrainingLoop": 4, "Device": 3}
 
 
+@pytest.mark.slow
 def test_a_sweep_holds_one_data_set_at_a_time_and_none_after_the_checks(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def test_changes_are_the_settings_that_differ_from_the_experiment(
     assert composed_changes(words) == [expected]
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_has_its_own_changes() -> None:
     jobs = [[f"seed={seed}", f"optimizer.lr={rate}"] for rate in (0.003, 0.01) for seed in range(30)]
     found = composed_changes(*jobs)

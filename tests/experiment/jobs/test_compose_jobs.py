@@ -72,6 +72,7 @@ def test_a_wrong_job_of_many_gets_the_error_of_a_composition_in_full(composer: C
     assert line == f"{first} Also: {second}"
 
 
+@pytest.mark.slow
 def test_a_mistake_in_every_job_is_named_once_and_few_jobs_are_composed(
     composer: Composer, num_composed: list[int]
 ) -> None:

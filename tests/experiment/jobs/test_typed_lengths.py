@@ -143,6 +143,7 @@ def test_the_result_is_recorded_in_each_job_of_a_sweep(cli: Cli, tmp_path: Path)
     assert (lengths, steps) == ([[None, None, 1], [None, None, 2]], [6, 12])
 
 
+@pytest.mark.slow
 def test_a_length_that_is_typed_for_a_recorded_run_replaces_the_recorded_length(small: Cli, cli: Cli) -> None:
     assert small("hydra.run.dir=run").code == 0  # max_steps=4
     answer = cli("resume", "run", "loop.num_epochs=2")
@@ -159,6 +160,7 @@ def test_a_length_that_is_typed_for_a_recorded_run_replaces_the_recorded_length(
     assert "Done: trained 3 steps " in answer.out
 
 
+@pytest.mark.slow
 def test_a_typed_length_that_equals_the_recorded_one_replaces_the_others(small: Cli, cli: Cli) -> None:
     assert small("hydra.run.dir=run", "loop.num_epochs=1").code == 0  # max_steps=4 ends it
     assert "nothing is left to do" in cli("resume", "run").out

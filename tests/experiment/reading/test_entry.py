@@ -87,6 +87,7 @@ def test_a_sweep_is_one_entry_with_the_values_of_its_best_group(swept: Path) -> 
     assert sweep.objective == pytest.approx(min(means)) and sweep.global_step == 4
 
 
+@pytest.mark.slow
 def test_the_states_of_a_killed_sweep(swept: Path) -> None:
     directory = only(read_entries(swept)).directory
     index = (directory / "sweep.json").read_text()

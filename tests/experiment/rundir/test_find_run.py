@@ -130,6 +130,7 @@ def test_a_run_can_start_from_both(small: Cli, cli: Cli, tmp_path: Path) -> None
     assert f"ckpt_path={shown}" in (tmp_path / "validated" / "command.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["validate", "predict", "export"])
 def test_a_checkpoint_can_be_named_after_the_run(verb: str, small: Cli, cli: Cli) -> None:
     assert small("hydra.run.dir=outputs/mine").code == 0

@@ -14,12 +14,13 @@ from loopwright.experiment.sweep import runner
 from loopwright.experiment.sweep.attempts import has_begun, set_aside
 from sweeps import as_failed, as_killed, index_of, results_of, states_of
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Answer]
 TRUSTED = ("--trust=told", "sweep")
 ERROR = "ValueError: told to. Raised in callback told.on_train_batch_end."
 
 
-@pytest.mark.slow
 def test_after_a_failure_the_rest_is_skipped_resumed_and_retried(
     cli: Cli, sweep: Cli, straight: Path, tmp_path: Path
 ) -> None:
@@ -39,7 +40,6 @@ def test_after_a_failure_the_rest_is_skipped_resumed_and_retried(
     assert [attempt["end"] for attempt in index_of(tmp_path / "s")["jobs"][0]["attempts"]] == ["raised", "completed"]
 
 
-@pytest.mark.slow
 def test_a_job_in_this_process_ends_at_its_time_limit(
     cli: Cli, sweep: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +52,6 @@ def test_a_job_in_this_process_ends_at_its_time_limit(
     assert job["attempts"][0]["exit_code"] == 143
 
 
-@pytest.mark.slow
 def test_only_the_named_jobs_are_retried_from_the_start(cli: Cli, swept: Path, straight: Path) -> None:
     for number in (0, 2, 3):
         as_failed(swept, number, keeps=1)

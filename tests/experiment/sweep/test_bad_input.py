@@ -130,6 +130,7 @@ def test_two_equal_jobs_are_refused_with_their_numbers(cli: Cli, tmp_path: Path,
     assert answer.err.endswith("; give each value once.\n") and answer.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "problem"),
     [

@@ -141,6 +141,7 @@ def test_last_and_six_digits_name_a_sweep(cli: Cli, straight: Path, tmp_path: Pa
     assert (shown("last"), shown("d4e5f6")) == ("a1b2c3" * 2, "d4e5f6" * 2)
 
 
+@pytest.mark.slow
 def test_added_values_become_jobs_with_further_numbers(cli: Cli, swept: Path) -> None:
     before = index_of(swept)["jobs"]
     answer = cli("--trust=told", "sweep", "add", "s", "optimizer.lr=0.03", "sweep.columns=[val/accuracy]")
@@ -164,6 +165,7 @@ def test_added_seeds_join_the_groups(cli: Cli, swept: Path) -> None:
     assert ([group["num_done"] for group in index["groups"]], index["seeds"]) == ([3, 3], [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_jobs_are_not_added_after_their_configuration_has_changed(cli: Cli, swept: Path, tmp_path: Path) -> None:
     (tmp_path / "conf" / "callbacks" / "told.yaml").write_text(f"{told.OPTION}  note: new\n")
     before = set(swept.rglob("*"))

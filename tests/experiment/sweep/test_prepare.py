@@ -33,6 +33,7 @@ def prepare(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     return lambda *words: cli("-m", *small_run("hydra.sweep.dir=s", *words))
 
 
+@pytest.mark.slow
 def test_the_directory_of_each_job_is_complete_before_a_job_runs(prepare: Cli, tmp_path: Path) -> None:
     assert prepare("optimizer=sgd,adam", "seed=4,7", "sweep.max_failures=3", "hydra.verbose=false").code == 0
     index = index_of(tmp_path / "s")
@@ -54,6 +55,7 @@ def test_the_directory_of_each_job_is_complete_before_a_job_runs(prepare: Cli, t
     assert read_index(tmp_path / "s").jobs[3].directory == "3"
 
 
+@pytest.mark.slow
 def test_jobs_that_differ_in_seeds_only_are_one_group(prepare: Cli, tmp_path: Path) -> None:
     assert prepare("seed=0,1").code == 0
     index = index_of(tmp_path / "s")

@@ -70,6 +70,7 @@ def test_an_interrupted_sweep_ends_like_a_straight_one(
     assert (again.code, again.out.splitlines()[-1]) == (0, "Nothing is left to do.")
 
 
+@pytest.mark.slow
 def test_jobs_of_a_killed_runner_are_completed(cli: Cli, swept: Path, straight: Path) -> None:
     as_killed(swept, 1, keeps=1)
     as_killed(swept, 3)
@@ -128,6 +129,7 @@ def test_two_processes_do_not_run_one_sweep(cli: Cli, swept: Path, locked: Lock)
     assert (swept / "sweep.json").read_bytes() == stale
 
 
+@pytest.mark.slow
 def test_stop_without_a_runner_leaves_a_file_for_each_running_job(cli: Cli, swept: Path, locked: Lock) -> None:
     as_killed(swept, 2)
     with locked(swept / "2"):

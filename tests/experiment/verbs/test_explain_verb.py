@@ -105,6 +105,7 @@ def test_a_group_without_settings_lists_its_options(cli: Cli) -> None:
     assert "\n  *  digits           A small network for handwritten digits." in out and "Settings" not in out
 
 
+@pytest.mark.slow
 def test_json_has_every_field(cli: Cli) -> None:
     one = json.loads(cli("explain", "loop.eval_frequency", "format=json").out)
     assert one["instead_of"] == [{"value": "1.0", "by": "default of TrainingLoop"}]

@@ -26,6 +26,7 @@ def rows(answer: Answer) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_real_run_records_its_origin_and_is_found_after_it_was_moved(small: Cli, cli: Cli, tmp_path: Path) -> None:
     assert small().code == 0
     (first,) = run_dirs(tmp_path)

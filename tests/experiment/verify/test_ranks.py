@@ -131,6 +131,7 @@ def test_a_mistake_is_found_at_its_first_effect_and_explained(mistake: str, chec
     assert len(found) == (explanation is not None), answer.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_dropout_is_left_out_of_the_comparison(cli: Cli) -> None:
     answer = cli("verify", "ranks", "model.dropout=0.5", "loop.num_steps=2")
@@ -146,6 +147,7 @@ def test_settings_are_checked_before_processes_are_started(check: Cli) -> None:
     assert answer.err == "data.batch_size=1: expected 2 or more, a row for each of 2 processes.\n"
 
 
+@pytest.mark.slow
 def test_another_launcher_is_refused(check: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)

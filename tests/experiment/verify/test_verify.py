@@ -198,6 +198,7 @@ def test_unusual_correct_configurations_are_equal(words: str, check: Cli) -> Non
     assert (answer.code, answer.err) == (0, ""), answer.out
 
 
+@pytest.mark.slow
 def test_values_that_are_not_compared_are_reported(check: Cli) -> None:
     said = check("accumulation", "data.mistake=drop_last", "loop.grad_accum_steps=3").out.splitlines()
     assert said[0].startswith("accumulation: 3 steps on whole batches of 12; cut into 3 micro-batches of 4")
@@ -238,6 +239,7 @@ def test_the_command_line_lists_all_checks() -> None:
     assert tuple(VERIFIABLE) == command_line.VERIFIABLE
 
 
+@pytest.mark.slow
 def test_the_given_number_of_steps_is_run(check: Cli) -> None:
     assert check("resume", "loop.max_steps=11").out.startswith(
         "resume: 11 steps without interruption; interrupted after step 5,"
@@ -253,6 +255,7 @@ def test_steps_across_the_short_end_of_a_pass_are_equal(check: Cli) -> None:
     assert check("accumulation", "data.batch_size=3", "loop.grad_accum_steps=4", "loop.num_steps=9").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from command import Answer
 
 SEARCH = ("sweep.search=random", "loop.max_steps=4", "data=synthetic", "data.num_train=24", "data.num_val=8")
 
 
+@pytest.mark.slow
 def test_a_random_search_shows_all_its_proposals(cli: Callable[..., Answer]) -> None:
     space = ("optimizer.lr=tag(log,interval(1e-4,1e-1))", "data.batch_size=int(interval(4,8))", "seed=0,1")
     answer = cli("plan", "-m", *SEARCH, *space, "sweep.num_proposals=4")
@@ -39,6 +42,7 @@ def test_a_small_space_ends_the_search(cli: Callable[..., Answer]) -> None:
     assert "  The space has no further combinations of values.\n" in answer.out
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_of_the_jobs_is_refused(cli: Callable[..., Answer]) -> None:
     answer = cli("plan", "-m", *SEARCH, "optimizer.lr=interval(-1,1)", "sweep.num_proposals=3")
     assert (answer.code, answer.out) == (2, "")
