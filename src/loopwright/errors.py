@@ -169,7 +169,7 @@ def room(num_bytes: int, folder: Path) -> str:
 
 
 def _three_parts(given: object, expected: str, remedy: str) -> str:
-    ending = f"; {remedy}{'' if remedy.endswith('?') else '.'}" if remedy else "."
+    ending = f". {remedy}" if remedy.endswith("?") else f"; {remedy}." if remedy else "."
     return f"={_shorten(given)}: expected {expected}{ending}"
 
 

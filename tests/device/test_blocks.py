@@ -83,7 +83,7 @@ def test_the_blocks_of_a_shipped_model_are_found_without_its_weights() -> None:
             r"device\.compile=blocks: no repeated blocks were found in MLP; use compile=model",
         ),
         (Layers([Block()]), None, "no repeated blocks were found in Layers"),
-        (Layers([Block()]), ["Blok"], r"device\.blocks=\['Blok'\]: .* modules in Layers; Did you mean Block\?"),
+        (Layers([Block()]), ["Blok"], r"device\.blocks=\['Blok'\]: .* modules in Layers. Did you mean Block\?"),
     ],
 )
 def test_a_model_without_the_blocks_is_refused(model: nn.Module, names: list[str] | None, message: str) -> None:

@@ -179,10 +179,10 @@ def test_the_first_step_is_timed_apart_once_and_not_in_the_rate() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("bloks", r"compile='bloks': expected blocks, model, null, or a mapping .*; Did you mean blocks\?"),
+        ("bloks", r"compile='bloks': expected blocks, model, null, or a mapping .*. Did you mean blocks\?"),
         (True, "compile=True: expected blocks, model"),
         ({"backend": "inductor"}, "compile.target: expected blocks or model"),
-        ({"target": "modle"}, r"compile.target='modle': expected blocks or model; Did you mean model\?"),
+        ({"target": "modle"}, r"compile.target='modle': expected blocks or model. Did you mean model\?"),
         ({"target": "model", "mod": None}, r"compile.mod: no such key. Did you mean mode\?"),
         ({"target": "model", "mode": "fast"}, "compile.mode='fast': expected one of default, reduce-overhead"),
         (
@@ -214,7 +214,7 @@ def test_wrong_blocks_are_refused(compiling: str | None, blocks: Any, message: s
 
 
 def test_a_backend_that_torch_does_not_have_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(SettingError, match=r"device.compile.backend='aot_eagr': .*; Did you mean aot_eager\?"):
+    with pytest.raises(SettingError, match=r"device.compile.backend='aot_eagr': .*. Did you mean aot_eager\?"):
         tiny.trainer(device=device("model", backend="aot_eagr"))
 
 

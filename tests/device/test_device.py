@@ -87,7 +87,7 @@ def test_a_gpu_that_is_not_available_is_refused(name: str) -> None:
         (lambda: Device(kind="cpuu"), "kind='cpuu'.*Did you mean cpu"),
         (lambda: Device(num_processes=0), "num_processes=0"),
         (lambda: Device(kind="mps", num_processes=2), "num_processes=2: expected 1 with kind=mps; use kind=cpu"),
-        (lambda: Device(strategy="fdsp"), "strategy=.fdsp.: expected ddp or fsdp; Did you mean fsdp"),
+        (lambda: Device(strategy="fdsp"), "strategy=.fdsp.: expected ddp or fsdp. Did you mean fsdp"),
         (lambda: Device(waits={"timeout": 1}), "waits.timeout: no such setting.*timeout_seconds"),  # type: ignore[arg-type]
         (lambda: Device(unused_parameters="no"), "unused_parameters=.no."),  # type: ignore[arg-type]
         (lambda: Device(num_threads=0), "num_threads=0"),

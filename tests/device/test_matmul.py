@@ -62,5 +62,5 @@ def test_it_is_restored_after_an_error(high: None) -> None:
 
 
 def test_a_wrong_value_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"matmul='hihg': expected highest, high, medium or null; Did you mean high"):
+    with pytest.raises(SettingError, match=r"matmul='hihg': expected highest, high, medium or null. Did you mean high"):
         Device(matmul="hihg")

@@ -35,6 +35,14 @@ def test_last_is_the_newest_run_that_is_not_a_job_of_a_sweep(outputs: Path) -> N
     assert find_run("last") == str(config.parent.relative_to(outputs.parent))
 
 
+def test_last_is_not_a_job_of_a_sweep_whose_directory_the_user_named(outputs: Path) -> None:
+    (outputs / "mine" / "config.yaml").unlink()
+    (outputs / "mine" / "0").mkdir()
+    (outputs / "mine" / "sweep.json").write_text("{}")
+    (outputs / "mine" / "0" / "config.yaml").write_text("loop: {_target_: loopwright.loop.TrainingLoop}\n")
+    assert find_run("last") == "outputs/b/2026-01-03_00-00-00_bbbbbb"
+
+
 def test_last_is_a_run_with_a_checkpoint_if_there_is_one(outputs: Path) -> None:
     """A run that is refused before its first step leaves its log, and no checkpoint."""
     run = outputs / "b" / "2026-01-02_00-00-00_0123ab"

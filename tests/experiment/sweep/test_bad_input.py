@@ -134,7 +134,7 @@ def test_two_equal_jobs_are_refused_with_their_numbers(cli: Cli, tmp_path: Path,
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ([], "holds this sweep, 3 of 4 jobs done; loopwright sweep resume --trust=told s"),
+        ([], "holds this sweep, 3 of 4 done; loopwright sweep resume --trust=told s"),
         (["seed=0,1,2"], "holds a sweep with 4 of these 6 jobs; loopwright sweep add --trust=told s seed=2"),
         (["seed=0,2"], "holds another sweep; name a new directory"),
     ],

@@ -54,7 +54,7 @@ def test_a_value_is_accepted_and_kept_or_refused_with_its_path(path: str, value:
     ("changes", "message"),
     [
         ({"launcher": "joblib"}, "sweep.launcher='joblib': expected auto, inline, process, slurm or none."),
-        ({"launcher": "inlin"}, "expected auto, inline, process, slurm or none; Did you mean inline?"),
+        ({"launcher": "inlin"}, "expected auto, inline, process, slurm or none. Did you mean inline?"),
         ({"num_parallel": True}, "sweep.num_parallel=True: expected a whole number, 1 or more."),
         ({"num_parallel": 0}, "sweep.num_parallel=0: expected a whole number, 1 or more."),
         ({"timeout_minutes": "1"}, "sweep.timeout_minutes='1': expected a number above 0."),

@@ -13,7 +13,7 @@ from pathlib import Path
 from loopwright.errors import CheckpointError
 from loopwright.experiment.jobs.job_settings import VALIDATION_LOOPS
 from loopwright.experiment.rundir.directory import OUTPUTS
-from loopwright.records import read_config
+from loopwright.records import SWEEP_FILE, read_config
 
 _LAST = "last"
 _ID = re.compile(r"([0-9a-f]{6})(/\d+)?")
@@ -81,10 +81,14 @@ def _trains(run_dir: Path) -> bool:
 
 
 def _directories() -> Iterator[Path]:
-    """Yield all directories ``outputs/NAME`` and ``outputs/NAME/NAME``. Symbolic links are not followed."""
+    """Yield all directories ``outputs/NAME`` and ``outputs/NAME/NAME``, except the jobs of a sweep ``outputs/NAME``.
+
+    Symbolic links are not followed.
+    """
     for parent in _subdirectories(OUTPUTS):
         yield parent
-        yield from _subdirectories(parent)
+        if not os.path.lexists(parent / SWEEP_FILE):
+            yield from _subdirectories(parent)
 
 
 def _subdirectories(parent: Path) -> list[Path]:

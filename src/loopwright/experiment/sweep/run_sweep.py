@@ -109,7 +109,7 @@ def _refuse_sweep(directory: Path, sweep: Sweep, permissions: Sequence[str]) -> 
     problem, verb = "holds another sweep; name a new directory", None
     if typed_words(sweep.overrides) == held.overrides or (is_grid and num_known == len(wanted)):
         num_done = sum(job.state == "done" for job in reconciled(directory, held).jobs)
-        problem, verb = f"holds this sweep, {num_done} of {len(held.jobs)} jobs done; ", "resume"
+        problem, verb = f"holds this sweep, {num_done} of {len(held.jobs)} done; ", "resume"
         values = []
     elif num_known == len(known) and values:
         problem, verb = f"holds a sweep with {len(known)} of these {len(wanted)} jobs; ", "add"

@@ -132,5 +132,5 @@ def test_pruners_by_name() -> None:
     assert make_pruner("none", "min") is None
     with pytest.raises(SettingError) as caught:
         make_pruner("medain", "min")
-    expected = "expected none, median, percentile or hyperband; Did you mean median?"
+    expected = "expected none, median, percentile or hyperband. Did you mean median?"
     assert str(caught.value) == f"sweep.pruner='medain': {expected}"

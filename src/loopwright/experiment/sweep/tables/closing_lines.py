@@ -44,7 +44,7 @@ def failure_lines(
 def summary_line(index: SweepIndex) -> str:
     """Return the number of jobs in each state, the duration of the sweep and the best group."""
     counts = Counter(job.state for job in index.jobs)
-    parts = [f"{counts['done']} of {len(index.jobs)} jobs done"]
+    parts = [f"{counts['done']} of {len(index.jobs)} job{'s' if len(index.jobs) > 1 else ''} done"]
     parts += [f"{counts[state]} {state}" for state in _STATES if counts[state]]
     duration = None if index.state == "running" else _duration(index)
     line = f"{', '.join(parts)}{'' if duration is None else f', in {duration}'}."
