@@ -81,7 +81,10 @@ class NonFiniteError(ArithmeticError):
 
 
 def refuse(setting: str, given: object, expected: str, remedy: str = "") -> SettingError:
-    """Build a `SettingError` with the message ``setting=given: expected …; remedy.``"""
+    """Build a `SettingError` with the message ``setting=given: expected …; remedy.``
+
+    A remedy that ends with a question mark is a sentence of its own.
+    """
     return SettingError(setting, _three_parts(given, expected, remedy))
 
 

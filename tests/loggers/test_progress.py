@@ -259,7 +259,7 @@ def test_it_implements_no_hook_of_a_training_step() -> None:
     ("settings", "line"),
     [
         ({"mode": "bar"}, "mode='bar': expected one of auto, live, lines, off."),
-        ({"mode": "line"}, "mode='line': expected one of auto, live, lines, off; did you mean lines."),
+        ({"mode": "line"}, "mode='line': expected one of auto, live, lines, off. Did you mean lines?"),
         ({"refresh_seconds": 0}, "refresh_seconds=0: expected a positive number of seconds."),
         ({"every_seconds": "5"}, "every_seconds='5': expected a positive number of seconds."),
     ],

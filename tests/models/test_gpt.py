@@ -167,7 +167,7 @@ def test_generation_continues_beyond_the_context_length() -> None:
             {"width": 6, "positions": "rotary"},
             "num_heads=2: expected an even quotient width / num_heads with positions=rotary, found 3.",
         ),
-        ({"positions": "rotery"}, "positions='rotery': expected learned or rotary; did you mean rotary."),
+        ({"positions": "rotery"}, "positions='rotery': expected learned or rotary. Did you mean rotary?"),
         ({"vocab_size": True}, "vocab_size=True: expected a whole number, 1 or more."),
         ({"dropout": 1}, "dropout=1: expected a fraction in [0, 1)."),
     ],

@@ -42,7 +42,7 @@ def test_a_name_that_is_nearly_a_loss_is_corrected() -> None:
         settle_mode(None, "val/accuracy")
 
 
-@pytest.mark.parametrize(("mode", "hint"), [("mx", " did you mean max?"), (1, ""), ("", "")])
+@pytest.mark.parametrize(("mode", "hint"), [("mx", " Did you mean max?"), (1, ""), ("", "")])
 def test_another_word_is_refused(mode: object, hint: str) -> None:
     with pytest.raises(SettingError, match=rf"^x.mode={mode!r}: expected min or max[.;]{hint}"):
         settle_mode(mode, "val/loss", "x.mode")

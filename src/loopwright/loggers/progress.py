@@ -59,7 +59,7 @@ class ProgressLogger(Logger):
     def __init__(self, mode: str = "auto", refresh_seconds: float = 0.5, every_seconds: float = 10.0) -> None:
         if mode not in MODES:
             near = nearest(str(mode), MODES)
-            raise refuse("mode", mode, f"one of {', '.join(MODES)}", f"did you mean {near}" if near else "")
+            raise refuse("mode", mode, f"one of {', '.join(MODES)}", f"Did you mean {near}?" if near else "")
         self._mode = mode
         self._refresh_seconds = _check_seconds("refresh_seconds", refresh_seconds)
         self._every_seconds = _check_seconds("every_seconds", every_seconds)

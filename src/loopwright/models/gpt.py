@@ -70,7 +70,7 @@ class GPT(nn.Module):
         self.context_length = check_count("context_length", context_length)
         if positions not in POSITIONS:
             near = nearest(str(positions), POSITIONS)
-            raise refuse("positions", positions, " or ".join(POSITIONS), f"did you mean {near}" if near else "")
+            raise refuse("positions", positions, " or ".join(POSITIONS), f"Did you mean {near}?" if near else "")
         self.transformer = Transformer(width, num_layers, num_heads, dropout, is_causal=True)
         self.token_embedding = nn.Embedding(self.vocab_size, width)
         self.position_embedding = nn.Embedding(self.context_length, width) if positions == "learned" else None

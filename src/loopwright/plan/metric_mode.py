@@ -25,7 +25,7 @@ def settle_mode(mode: object, metric: str | None, setting: str = "mode") -> str:
         return str(mode)
     if mode is not None:
         near = nearest(str(mode), ("min", "max"))
-        raise refuse(setting, mode, "min or max", f"did you mean {near}?" if near else "")
+        raise refuse(setting, mode, "min or max", f"Did you mean {near}?" if near else "")
     last = "loss" if metric is None else metric.rsplit("/", 1)[-1]
     if last in _SMALLER_IS_BETTER or last.endswith(_ENDINGS):
         return "min"

@@ -93,7 +93,7 @@ def test_a_python_without_topics_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"corpus": "libary"}, "corpus='libary': expected topics or library; did you mean library."),
+        ({"corpus": "libary"}, "corpus='libary': expected topics or library. Did you mean library?"),
         ({"window_length": 0}, "window_length=0: expected a whole number, 1 or more."),
         ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more."),
     ],

@@ -74,7 +74,7 @@ def test_the_message_has_three_parts() -> None:
         "model._target_='os.system': expected a class or function that Loopwright allows, or one in a package "
         "that you trust; add --trust os only if you trust its code."
     )
-    with pytest.raises(SettingError, match=r"did you mean loopwright\.models\.MLP\?$"):
+    with pytest.raises(SettingError, match=r"\. Did you mean loopwright\.models\.MLP\?$"):
         check_targets({"_target_": "loopwright.models.MPL"}, NO_TRUST)
 
 

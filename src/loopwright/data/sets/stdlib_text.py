@@ -50,7 +50,7 @@ def stdlib_text(
     """
     if corpus not in CORPORA:
         near = nearest(str(corpus), CORPORA)
-        raise refuse("corpus", corpus, " or ".join(CORPORA), f"did you mean {near}" if near else "")
+        raise refuse("corpus", corpus, " or ".join(CORPORA), f"Did you mean {near}?" if near else "")
     parts = _topics() if corpus == "topics" else _library(Path(sysconfig.get_path("stdlib")))
     texts = [parts[name] for name in sorted(parts)]
     train = b"".join(text for i, text in enumerate(texts) if i % _VALIDATION_EVERY_PARTS)

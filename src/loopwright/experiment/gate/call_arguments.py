@@ -110,7 +110,7 @@ def _ill_typed(value: object, parameter: Parameter, hints: Mapping[str, object],
     if accepts(value, hint) is not False:
         return []
     near = nearest(value, options(hint)) if isinstance(value, str) else None
-    return [refuse_type(where, value, say(hint), f"did you mean {near}" if near else "")]
+    return [refuse_type(where, value, say(hint), f"Did you mean {near}?" if near else "")]
 
 
 def _unknown(

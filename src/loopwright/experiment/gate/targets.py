@@ -51,8 +51,8 @@ def _not_allowed(where: str, name: str) -> SettingError:
     expected = "a class or function that Loopwright allows, or one in a package that you trust"
     if top in ("loopwright", "torch", "torchmetrics"):
         near = nearest(name, (listed for listed in LISTED_TARGETS if listed.startswith(f"{top}.")))
-        remedy = f"did you mean {near}?" if near else "write a class that calls it, and add --trust PACKAGE"
-        return SettingError(where, f"={name!r}: expected {expected}; {remedy}{'' if near else '.'}")
+        remedy = f". Did you mean {near}?" if near else "; write a class that calls it, and add --trust PACKAGE."
+        return SettingError(where, f"={name!r}: expected {expected}{remedy}")
     return refuse(where, name, expected, f"add --trust {top} only if you trust its code")
 
 
