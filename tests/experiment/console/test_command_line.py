@@ -75,7 +75,7 @@ def test_flags_of_hydra_are_written_out_in_full(words: list[str], flags: tuple[s
         (["--max-steps", "100"], "--max-steps: no such flag. A setting is typed as max_steps=VALUE, without dashes."),
         (["plan", "model"], "model: expected an override of the form key=value."),
         (["validate"], "validate: expected a run directory"),
-        (["show"], "show: expected one run directory, not 0; use loopwright show DIR."),
+        (["show"], "show: expected one run directory; use loopwright show DIR."),
         (["runs", "a", "./b=c"], "runs: expected at most one directory, not 2; use loopwright runs [DIR]."),
         (["runs", "-m"], "--multirun: cannot be used with runs."),
         (["validate", "loop.eval_steps=3"], "validate: expected a run directory"),

@@ -223,5 +223,5 @@ def test_a_wrong_type_is_both_a_type_error_and_a_value_error() -> None:
 
 def test_the_nearest_literal_is_suggested() -> None:
     tree = {"_target_": "loopwright.models.GPT", "positions": "rotry"}
-    with pytest.raises(SettingError, match="'learned' or 'rotary'. Did you mean rotary"):
+    with pytest.raises(SettingError, match=r"'learned' or 'rotary'\. Did you mean rotary"):
         check_arguments(tree, NO_TRUST)

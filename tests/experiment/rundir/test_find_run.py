@@ -103,6 +103,10 @@ def test_without_a_run_last_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match=r"^last: no training in outputs/; expected the path of a run dir"):
         find_run("last")
+    (tmp_path / "outputs" / "swept").mkdir(parents=True)
+    (tmp_path / "outputs" / "swept" / "sweep.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"^last: no training except sweeps in .* use loopwright sweep show last"):
+        find_run("last")
 
 
 @pytest.mark.parametrize("verb", ["resume", "validate", "reproduce", "export"])

@@ -77,7 +77,7 @@ def test_a_run_without_relatives(cli: Cli, tmp_path: Path) -> None:
         (["last"], 3, "last: no training in outputs/; expected the path of a run directory."),
         (["mine"], 3, "mine: no such folder; expected a run directory."),
         (["."], 3, ".: no run; expected a run directory."),
-        ([], 2, "lineage: expected one run directory, not 0; use loopwright lineage DIR."),
+        ([], 2, "lineage: expected one run directory; use loopwright lineage DIR."),
         ([".", "depth=2"], 2, "depth=2: no such option. Available: format."),
         ([".", "format=xml"], 2, "format='xml': expected text, json, csv or md."),
     ],

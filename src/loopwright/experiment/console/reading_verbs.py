@@ -88,7 +88,8 @@ def split_reading_words(verb: str, words: Sequence[str]) -> tuple[tuple[str, ...
         numbers = {1: "one run directory" if known.most == 1 else "a run directory", 2: "two or more run directories"}
         expected = numbers.get(known.least, "at most one directory")
         shown = known.arguments.partition(" [KEY" if known.least == 0 else " [format")[0]
-        problem = f": expected {expected}, not {len(directories)}; use loopwright {verb} {shown}."
+        given = f", not {len(directories)}" if directories else ""
+        problem = f": expected {expected}{given}; use loopwright {verb} {shown}."
         raise SettingError(verb, problem)
     return directories, [word for word in words if word not in directories]
 

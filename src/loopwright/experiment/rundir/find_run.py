@@ -48,7 +48,10 @@ def find_run(given: str) -> str:
         trained = [path for path in newest if _trains(path)]
         found = next((path for path in trained if _has_checkpoints(path)), trained[0] if trained else None)
         if found is None:
-            raise CheckpointError(f"{given}: no training in {OUTPUTS}/; expected the path of a run directory.")
+            has_sweep = any(os.path.lexists(path / SWEEP_FILE) for path in _directories())
+            remedy = "use loopwright sweep show last, or " if has_sweep else "expected "
+            problem = f"no training{' except sweeps' if has_sweep else ''} in {OUTPUTS}/"
+            raise CheckpointError(f"{given}: {problem}; {remedy}the path of a run directory.")
         return str(found)
     typed = _ID.fullmatch(given)
     if typed is None:
