@@ -10,7 +10,6 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from loopwright.errors import CheckpointError, SaveError
 LOCK_FILE = ".lock"
 
 # Directories that open `hold` contexts have locked, each as (process ID, device, inode). A forked process inherits this
-# variable but not the locks. The process ID shows which process holds the lock.
-_HELD: ContextVar[frozenset[tuple[int, int, int]]] = ContextVar("held run directories", default=frozenset())
+# set but not the locks. The process ID shows which process holds the lock. The set is that of all threads, because a
+# lock belongs to the process.
+_HELD: set[tuple[int, int, int]] = set()
 
 _log = logging.getLogger("loopwright")
 
@@ -49,15 +49,24 @@ def hold(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
     entry = os.getpid(), found.st_dev, found.st_ino
-    if entry in _HELD.get():
+    if entry in _HELD:
         yield
         return
     with _locked(path):
-        token = _HELD.set(_HELD.get() | {entry})
+        _HELD.add(entry)
         try:
             yield
         finally:
-            _HELD.reset(token)
+            _HELD.discard(entry)
+
+
+def is_held(directory: Path) -> bool:
+    """Return whether this process holds the lock of a directory. The file ``.lock`` is not opened."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return False
+    return (os.getpid(), found.st_dev, found.st_ino) in _HELD
 
 
 def is_locked(directory: Path) -> bool:
@@ -65,10 +74,9 @@ def is_locked(directory: Path) -> bool:
 
     If this process holds the lock, the file is not opened, because closing the file would release the lock.
     """
+    if is_held(directory):
+        return True
     try:
-        found = os.stat(directory)
-        if (os.getpid(), found.st_dev, found.st_ino) in _HELD.get():
-            return True
         descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False

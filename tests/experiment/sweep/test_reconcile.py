@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +16,11 @@ from typing import Any
 import pytest
 
 import swept as small_sweeps
-from command import Answer
+from command import Answer, environment
 from loopwright.experiment.sweep.index import Attempt, JobEntry
 from loopwright.experiment.sweep.index_file import read_index
-from loopwright.experiment.sweep.reconcile import ended_entry, newest_checkpoint, reconciled
+from loopwright.experiment.sweep.reconcile import ended_entry, has_other_runner, newest_checkpoint, reconciled
+from loopwright.run_lock import hold, is_locked
 from sweeps import as_killed, change_index, index_of, results_of, states_of
 
 Cli = Callable[..., Answer]
@@ -34,6 +39,22 @@ def check_equal(cli: Cli, directory: Path, straight: Path) -> None:
     assert results_of(directory) == results_of(straight)
     assert group_lines(cli, directory) == group_lines(cli, straight)
     assert index_of(directory)["state"] == "done"
+
+
+def test_a_process_that_holds_a_sweep_still_holds_it_after_it_is_reconciled(tmp_path: Path) -> None:
+    """The system releases a lock as soon as its process closes the locked file, also after only reading it."""
+    other = "import sys, pathlib; from loopwright.run_lock import hold; hold(pathlib.Path(sys.argv[1])).__enter__()"
+    index = small_sweeps.swept([{"optimizer.lr": 0.1}], [[0.5]])
+    with hold(tmp_path):
+        assert not has_other_runner(tmp_path)
+        reconciled(tmp_path, index)
+        with ThreadPoolExecutor() as threads:
+            assert not threads.submit(has_other_runner, tmp_path).result()
+            assert threads.submit(is_locked, tmp_path).result()
+        command = [sys.executable, "-c", other, str(tmp_path)]
+        ended = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        assert ended.returncode == 1 and f"in use by process {os.getpid()}" in ended.stderr
+    assert subprocess.run(command, env=environment(), check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from loopwright.errors import CheckpointError, on_one_line
 from loopwright.experiment.sweep.index import GOOD, JobEntry, SweepIndex, with_results
 from loopwright.experiment.sweep.slurm_queue import exit_record_of, open_slurm_id
 from loopwright.records import COMPLETE, read_mapping, read_record, read_series, read_summary
-from loopwright.run_lock import LOCK_FILE, is_locked
+from loopwright.run_lock import is_held, is_locked
 
 PRUNER = "pruner"  # value of `stop.by` in the summary of a pruned job
 LOST = "lost"  # end of an attempt whose process ended while no runner watched it
@@ -158,11 +158,7 @@ def with_summary(job: JobEntry, summary: Mapping[str, Any]) -> JobEntry:
 
 def has_other_runner(directory: Path) -> bool:
     """Return whether another process on this machine runs the sweep."""
-    try:
-        holder = read_mapping(directory / LOCK_FILE).get("process_id")
-    except CheckpointError:
-        return False
-    return holder != os.getpid() and is_locked(directory)
+    return not is_held(directory) and is_locked(directory)
 
 
 def has_checkpoint(run_dir: Path) -> bool:
