@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,8 @@ from loopwright.errors import CheckpointError, SaveError
 LOCK_FILE = ".lock"
 
 # Directories that open `hold` contexts have locked, each as (process ID, device, inode). A forked process inherits this
-# set but not the locks. The process ID shows which process holds the lock. The set is that of all threads, because a
-# lock belongs to the process.
-_HELD: set[tuple[int, int, int]] = set()
+# variable but not the locks. The process ID shows which process holds the lock.
+_HELD: ContextVar[frozenset[tuple[int, int, int]]] = ContextVar("held run directories", default=frozenset())
 
 _log = logging.getLogger("loopwright")
 
@@ -49,24 +49,24 @@ def hold(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise SaveError(f"{path}: cannot be written: {error.strerror or error}") from error
     entry = os.getpid(), found.st_dev, found.st_ino
-    if entry in _HELD:
+    if entry in _HELD.get():
         yield
         return
     with _locked(path):
-        _HELD.add(entry)
+        token = _HELD.set(_HELD.get() | {entry})
         try:
             yield
         finally:
-            _HELD.discard(entry)
+            _HELD.reset(token)
 
 
 def is_held(directory: Path) -> bool:
-    """Return whether this process holds the lock of a directory. The file ``.lock`` is not opened."""
+    """Return whether an open `hold` context has locked a directory. The file ``.lock`` is not opened."""
     try:
         found = os.stat(directory)
     except OSError:
         return False
-    return (os.getpid(), found.st_dev, found.st_ino) in _HELD
+    return (os.getpid(), found.st_dev, found.st_ino) in _HELD.get()
 
 
 def is_locked(directory: Path) -> bool:
