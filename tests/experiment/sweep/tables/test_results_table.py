@@ -73,6 +73,12 @@ def test_metrics_are_left_out_before_the_comparison() -> None:
     assert "accuracy" in table(drawing(), 120)
 
 
+def test_two_factors_are_compared_with_the_baseline() -> None:
+    values = [{"loop.grad_accum_steps": steps, "optimizer.lr": rate} for steps in (1, 2) for rate in (0.003, 0.1)]
+    text = table(swept(values, [[1.1, 1.2], [0.5, 0.6], [0.9, 0.8], [0.4, 0.5]]), 110)
+    assert "against the baseline, same seeds" in text and "Comparison: too few seeds" in text
+
+
 def test_long_values_make_blocks() -> None:
     index = swept([{"scheduler": "none", "a.b": 1}, {"scheduler": LONG, "a.b": 2}], [[0.5, 0.7], [0.25, 0.5]])
     assert table(index, 80) == (
@@ -81,13 +87,13 @@ def test_long_values_make_blocks() -> None:
 {LONG}
   b: 2
   val/loss, mean ± s.d. of 2: 0.38 ± 0.18
-  against scheduler=none b=1, same seeds: −0.225 ± 0.035, 2 of 2
+  against the baseline, same seeds: −0.225 ± 0.035, 2 of 2
   jobs: 2 3
 
   scheduler: none
   b: 1
   val/loss, mean ± s.d. of 2: 0.60 ± 0.14
-  against scheduler=none b=1, same seeds: –
+  against the baseline, same seeds: baseline
   jobs: 0 1
 
 Comparison: too few seeds for a test (at least 6)."""

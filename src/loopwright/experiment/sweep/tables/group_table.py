@@ -190,8 +190,8 @@ def _comparison_column(
     baseline: Group, compared: Mapping[int, Comparison], names: Mapping[str, str], num_seeds: int
 ) -> Column:
     texts = {names[key]: value_text(value) for key, value in baseline.values.items() if key in names}
-    label = " ".join(texts.values() if len(texts) == 1 else (f"{name}={text}" for name, text in texts.items()))
-    is_short = len(label) <= _MAX_LABEL
+    label = " ".join(texts.values())
+    is_short = len(texts) < 2 and len(label) <= _MAX_LABEL  # values of several factors would make a wide column
     own_cell = "–" if is_short else "baseline"
     return Column(
         "comparison",
